@@ -1,0 +1,145 @@
+"""Try again, later and later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import inf, isfinite
+from typing import Any, TypeAlias
+
+from cano.context import Context
+from cano.errors import DefinitionError
+from cano.events import TaskRetried
+from cano.policies.policy import Call, T
+
+Which: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+
+PROGRAMMING_ERRORS = (
+    AssertionError,
+    AttributeError,
+    ImportError,
+    NameError,
+    NotImplementedError,
+    TypeError,
+)
+"""What trying again cannot mend. An explicit `on` is taken at its word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Make a failed call again, at most *attempts* times in all, the first one included.
+
+    The pause before attempt n + 1 is `delay * factor ** (n - 1)` seconds, spread by *jitter* to
+    both sides, and then cut to *max_delay*. An error that carries `retry_after` seconds is waited
+    for at least that long. Where the nearest timeout would strike before the pause is over, the
+    last error is raised at once.
+
+    By default every `Exception` is tried again but programming errors and errors whose class says
+    `retryable = False`; *on* (types, or a predicate) decides alone. Run data is brought back to
+    what it was before the attempt. After the last attempt its own exception is raised, with a note.
+    """
+
+    attempts: int = 4
+    delay: float = 0.1
+    factor: float = 2.0
+    max_delay: float = 30.0
+    jitter: float = 0.1
+    on: Which = Exception
+    pauses: tuple[float, ...] | None = field(default=None, kw_only=True)
+    """The pauses themselves, instead of the formula; see `delays`."""
+    random: Callable[[], float] | None = field(default=None, kw_only=True, repr=False)
+    """A source of numbers in [0, 1), for the jitter; by default `random.random`."""
+
+    def __post_init__(self) -> None:
+        numbers = {"delay": self.delay, "factor": self.factor, "max_delay": self.max_delay}
+        bad = [f"{name}={n}" for name, n in numbers.items() if not (isfinite(n) and n >= 0)]
+        if self.attempts < 1:
+            bad.append(f"attempts={self.attempts} (1 is a single try)")
+        if not 0 <= self.jitter <= 1:
+            bad.append(f"jitter={self.jitter} (a share of the delay, from 0 to 1)")
+        bad += [f"pause {n}" for n in self.pauses or () if not (isfinite(n) and n >= 0)]
+        if bad:
+            raise DefinitionError(f"Retry cannot work with {', '.join(bad)}; pass finite numbers ≥ 0")
+
+    @classmethod
+    def fixed(cls, attempts: int, delay: float, *, on: Which = Exception) -> Retry:
+        """The same pause every time, without jitter."""
+        return cls(attempts, delay, factor=1.0, max_delay=delay, jitter=0.0, on=on)
+
+    @classmethod
+    def delays(cls, delays: Sequence[float], *, on: Which = Exception) -> Retry:
+        """These pauses, one after the other: one more attempt than there are pauses."""
+        return cls(len(delays) + 1, jitter=0.0, on=on, pauses=tuple(delays))
+
+    def worth(self, error: Exception) -> bool:
+        """Whether *error* is one to try again after."""
+        if self.on is Exception:
+            return getattr(error, "retryable", True) and not isinstance(error, PROGRAMMING_ERRORS)
+        if isinstance(self.on, type | tuple):
+            return isinstance(error, self.on)
+        return self.on(error)
+
+    def pause(self, failed: int, chance: float, retry_after: float = 0.0) -> float | None:
+        """Seconds to wait after attempt *failed*; None when it was the last one.
+
+        *chance* in [0, 1) places the pause within the jitter: 0.5 is the middle.
+        """
+        if failed >= self.attempts:
+            return None
+        if self.pauses is not None:
+            return max(self.pauses[failed - 1], retry_after)
+        try:
+            planned = self.delay * self.factor ** (failed - 1)
+        except OverflowError:
+            planned = inf
+        spread = planned * (1 + self.jitter * (2 * chance - 1)) if planned < inf else inf
+        return max(min(spread, self.max_delay), retry_after)
+
+    def wrap(self, call: Call[T], /) -> Call[T]:
+        """Make *call* again as long as it fails and there are attempts left."""
+
+        async def retrying(ctx: Context[Any]) -> T:
+            saved = ctx.snapshot()
+            attempt = ctx.attempt = 1
+            while True:
+                try:
+                    return await call(ctx)
+                except Exception as error:  # noqa: BLE001 -- which ones matter is the user's word
+                    pause = self._after(attempt, error, ctx)
+                    if pause is None:
+                        raise
+                    if ctx.listens(TaskRetried):
+                        ctx.emit(TaskRetried(error=repr(error), delay=pause))
+                if pause:
+                    await ctx.sleep(pause)
+                ctx.restore(saved)
+                attempt = ctx.attempt = attempt + 1
+
+        return retrying
+
+    def _after(self, attempt: int, error: Exception, ctx: Context[Any]) -> float | None:
+        """The pause before the next attempt, or None, having noted on *error* why not."""
+        if not self.worth(error):
+            if attempt > 1:
+                error.add_note(f"cano: attempt {attempt}; not an error to try again after")
+            return None
+        pause = self.pause(attempt, self._chance(), getattr(error, "retry_after", 0.0) or 0.0)
+        if pause is None:
+            if attempt > 1:
+                error.add_note(f"cano: gave up after {attempt} attempts")
+        elif pause >= ctx.remaining:
+            error.add_note(
+                f"cano: gave up after {attempt} of {self.attempts} attempts: the next pause of "
+                f"{pause:.3g} s would outlast the {max(ctx.remaining, 0):.3g} s left"
+            )
+            return None
+        return pause
+
+    def _chance(self) -> float:
+        if not self.jitter:
+            return 0.5
+        if self.random is not None:
+            return self.random()
+        from random import random  # noqa: PLC0415 -- 5 ms that most runs never need
+
+        return random()  # noqa: S311 -- jitter is no secret

@@ -1,0 +1,53 @@
+"""An end to every attempt."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+from cano.context import Context
+from cano.errors import AttemptTimeoutError, DefinitionError
+from cano.policies.policy import Call, T
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """Cancel a call that takes longer than *seconds*; it fails with `AttemptTimeoutError`.
+
+    Inside a `Retry` every attempt has its own time. A call that heeds no cancellation is cancelled
+    again every 50 ms; one that returns a value after all has succeeded.
+    """
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if isnan(self.seconds) or self.seconds <= 0:
+            raise DefinitionError(f"Timeout({self.seconds}) leaves no time; pass seconds > 0")
+
+    def problem(self, total: float | None, /) -> str | None:
+        """Why this makes no sense where a run has *total* seconds."""
+        if total is None or self.seconds <= total:
+            return None
+        return f"{self} outlasts the {total:g} s a whole run has; shorten it or raise timeout="
+
+    def wrap(self, call: Call[T], /) -> Call[T]:
+        """Give *call* a deadline, counted from when it is made."""
+        seconds = self.seconds
+
+        async def timed(ctx: Context[Any]) -> T:
+            alarm = ctx._alarm or ctx.alarm
+            alarm.push(seconds)
+            try:
+                return await call(ctx)
+            except CancelledError:
+                if alarm.expired():
+                    raise AttemptTimeoutError(
+                        f"attempt {ctx.attempt} in {ctx.state.name} took longer than {seconds:g} s"
+                    ) from None
+                raise
+            finally:
+                alarm.pop()
+
+        return timed

@@ -1,0 +1,413 @@
+"""What tasks share: found by name and type, set up once for all who use it, asked for its health.
+
+Rule 1: what was set up is torn down, newest first, whatever happens in between.
+Rule 2: setups and teardowns never overlap; who comes during one waits for its end.
+Rule 3: nothing that belongs to an event loop is kept while nothing is up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
+from functools import partial
+from inspect import isawaitable
+from typing import Any, ClassVar, Final, Literal, Self, TypeGuard, TypeVar, cast
+
+import msgspec
+
+from cano.errors import (
+    DuplicateResourceError,
+    ResourceError,
+    ResourceNotFoundError,
+    ResourceTypeError,
+    StrayCancelledError,
+)
+from cano.memory import did_you_mean, fits, kind_name, shown
+
+__all__ = ["Degraded", "Health", "Healthy", "Resource", "Resources", "Unhealthy"]
+
+T = TypeVar("T")
+_Phase = Literal["down", "setting up", "up", "tearing down"]
+
+logger = logging.getLogger(__name__)
+
+_LOCKS: Final = (asyncio.Lock, asyncio.Semaphore, asyncio.Condition)
+_GRACE: Final = 1.0  # seconds that a health check gets to end after it was cancelled
+
+
+class Health(msgspec.Struct, frozen=True, tag=True):
+    """How a resource is: `Healthy`, `Degraded` or `Unhealthy`, ordered by severity."""
+
+    severity: ClassVar[int] = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is nothing to complain about."""
+        return self.severity == 0
+
+    def __lt__(self, other: Health) -> bool:
+        return self.severity < other.severity
+
+    def __le__(self, other: Health) -> bool:
+        return self.severity <= other.severity
+
+    def __str__(self) -> str:
+        reason = getattr(self, "reason", "")
+        return type(self).__name__.lower() + (f": {reason}" if reason else "")
+
+
+class Healthy(Health, frozen=True, tag=True):
+    """It works."""
+
+
+class Degraded(Health, frozen=True, tag=True):
+    """It works, but not as it should."""
+
+    severity: ClassVar[int] = 1
+    reason: str
+
+
+class Unhealthy(Health, frozen=True, tag=True):
+    """It does not work."""
+
+    severity: ClassVar[int] = 2
+    reason: str
+
+
+class Resource:
+    """Something to open before use and to close after it; override the hooks you need.
+
+    Any other object whose class has one of the three methods, plain or async, is treated the
+    same. Hooks run on the event loop, so what blocks belongs in a thread.
+    """
+
+    async def setup(self) -> None:
+        """Open it. If this raises, `teardown` is not called."""
+
+    async def teardown(self) -> None:
+        """Close it. What this raises is logged and goes no further."""
+
+    async def health(self) -> Health | bool | None:
+        """Say how it is; True and None mean healthy, False and an exception unhealthy."""
+        return Healthy()
+
+
+class Resources:
+    """What tasks share, by name: `Resources(db=Db(), config=config)`.
+
+    A name is any hashable, such as a text or an enum member. A resource is one of
+
+    - an object whose class has any of the methods of `Resource`;
+    - an async context manager: tasks get what entering it returned;
+    - any other object, handed out as it is. So are asyncio's locks and semaphores, although
+      they are context managers: entering one would lock everybody else out.
+
+    ``async with resources:`` sets everything up in the order given, an object under two names
+    once. Overlapping users share what is up, and the last one out tears it down, in reverse.
+    With a context manager among them all hooks run in one background task, because many a
+    context manager must be left by the task that entered it; so contextvars set there are not
+    seen by the tasks of a workflow. One `Resources` serves one event loop at a time.
+    """
+
+    def __init__(
+        self, mapping: Mapping[Hashable, object] | None = None, /, **named: object
+    ) -> None:
+        self._given: dict[Hashable, object] = {}
+        self._values: dict[Hashable, object] = {}  # the same, but what entering returned
+        self._outside: set[Hashable] = set()  # context managers not entered
+        self._standing: list[tuple[Hashable, Callable[[], object]]] = []  # and how to undo it
+        self._users = 0
+        self._phase: _Phase = "down"
+        self._change: asyncio.Future[None] | None = None
+        self._keeper: tuple[asyncio.Task[None], asyncio.Event] | None = None
+        for name, resource in [*(mapping or {}).items(), *named.items()]:
+            self.add(name, resource)
+
+    def add(self, name: Hashable, resource: object, /) -> Self:
+        """Put *resource* under *name*; possible only while nothing is up."""
+        if self._phase != "down":
+            raise ResourceError(f"cannot add {shown(name)} to {self}; add it before the first use")
+        if name == "":
+            raise ResourceError("a resource needs a name: '' stands for a lookup by type")
+        if name in self._given:
+            raise DuplicateResourceError(
+                f"there is a resource {shown(name)} in {self} already; choose another name"
+            )
+        self._given[name] = self._values[name] = resource
+        if _to_enter(resource):
+            self._outside.add(name)
+        return self
+
+    def get(self, kind: type[T], name: Hashable = "", /) -> T:
+        """Return the resource called *name*, or without a name the only one that is a *kind*.
+
+        Raises `ResourceNotFoundError` if there is none, or several without a name, or it is a
+        context manager not entered yet; `ResourceTypeError` if it is of another type.
+        """
+        if name == "":
+            name = self._only(kind)
+        value = self[name]
+        if name in self._outside:
+            raise ResourceNotFoundError(
+                f"resource {shown(name)} is a context manager and not entered yet; "
+                "look it up inside `async with resources:`"
+            )
+        if not fits(value, kind):
+            raise ResourceTypeError(
+                f"resource {shown(name)} is of type {kind_name(type(value))}, "
+                f"not {kind_name(kind)}: {self}"
+            )
+        return cast("T", value)
+
+    @property
+    def up(self) -> bool:
+        """Whether everything is set up and may be used."""
+        return self._phase == "up"
+
+    async def acquire(self) -> None:
+        """Become a user of the resources, setting them up if nobody has.
+
+        If a setup fails or is cancelled, what was up already is torn down before that goes on.
+        Whoever comes during a setup or teardown waits for its end, and tries anew if the setup
+        failed: so everybody raises an error of its own, to which its run can add its own note.
+        """
+        while self._change is not None:
+            await asyncio.wait([self._change])  # `await` would cancel what others wait for too
+        if self._phase == "down":
+            with self._changing("setting up", "up"):
+                await self._set_up()
+        self._users += 1
+
+    async def release(self) -> None:
+        """Stop using the resources; the last user tears them down.
+
+        A cancellation meanwhile reaches the one teardown that is running; the others follow,
+        and then it goes on.
+        """
+        if not self._users:
+            raise ResourceError("release() without acquire(); `async with resources:` pairs them")
+        self._users -= 1
+        if self._users or self._phase != "up":
+            return
+        with self._changing("tearing down", "down"):
+            if self._keeper is None:
+                await self._stop_all()
+            else:
+                keeper, stop = self._keeper
+                stop.set()
+                await keeper  # hands our cancellation on to it, and still waits for its end
+
+    async def __aenter__(self) -> Self:
+        await self.acquire()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.release()
+
+    async def health(self, timeout: float = 5.0) -> dict[Hashable, Health]:
+        """Ask all resources how they are, at once, each for at most *timeout* seconds.
+
+        No answer in time and an exception are `Unhealthy`; who has nothing to say is `Healthy`.
+        """
+        hooks = {
+            id(given): _hook(self._values[name], "health") or _hook(given, "health")
+            for name, given in self._given.items()
+        }
+        answers = await asyncio.gather(*(_ask(hook, timeout) for hook in hooks.values()))
+        said = dict(zip(hooks, answers, strict=True))
+        return {name: said[id(given)] for name, given in self._given.items()}
+
+    async def worst_health(self, timeout: float = 5.0) -> Health:
+        """Return the worst answer of `health`, the first of equals; of nobody, `Healthy`."""
+        return max((await self.health(timeout)).values(), default=Healthy())
+
+    def __contains__(self, name: Hashable) -> bool:
+        return name in self._given
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self._given)
+
+    def __getitem__(self, name: Hashable) -> object:
+        """Return the resource called *name*; a context manager itself while it is not entered."""
+        try:
+            return self._values[name]
+        except KeyError:
+            hint = did_you_mean(name, self)
+            raise ResourceNotFoundError(f"no resource {shown(name)} in {self}{hint}") from None
+
+    def __repr__(self) -> str:
+        held = ", ".join(
+            f"{name if isinstance(name, str) else shown(name)}: {kind_name(type(value))}"
+            for name, value in self._values.items()
+        )
+        users = f", {self._users} user{'s' * (self._users != 1)}" if self._users else ""
+        return f"<Resources {held or 'empty'}; {self._phase}{users}>"
+
+    def _only(self, kind: type[Any]) -> Hashable:
+        """Return the name of the one resource that is a *kind*; one under two names is one."""
+        inside = (name for name in self if name not in self._outside)
+        found = [name for name in inside if fits(self._values[name], kind)]
+        if len({id(self._given[name]) for name in found}) == 1:
+            return found[0]
+        wanted = kind_name(kind)
+        several = f": pass a name, one of {', '.join(map(shown, found))}" if found else ""
+        raise ResourceNotFoundError(
+            f"{'several' if found else 'no'} resources are of type {wanted} in {self}{several}"
+        )
+
+    @contextlib.contextmanager
+    def _changing(self, during: _Phase, after: _Phase) -> Generator[None]:
+        """Hold everybody off until the phase is *after*, or down if that was not reached."""
+        change = asyncio.get_running_loop().create_future()
+        self._phase, self._change = during, change
+        reached: _Phase = "down"
+        try:
+            yield
+            reached = after
+        finally:
+            self._phase, self._change = reached, None
+            change.set_result(None)
+
+    async def _set_up(self) -> None:
+        managed = any(map(_to_enter, self._given.values()))
+        try:
+            await (self._start_keeper() if managed else self._start_all())
+        except asyncio.CancelledError as error:
+            if _was_cancelled():
+                raise
+            # Passed on it would end our caller as if somebody had wanted that.
+            raise StrayCancelledError(
+                "setting up the resources raised CancelledError although nobody cancelled it"
+            ) from error
+
+    async def _start_keeper(self) -> None:
+        """Leave everything to a task that enters, stays, and leaves again."""
+        ready, stop = asyncio.get_running_loop().create_future(), asyncio.Event()
+        keeper = asyncio.create_task(self._keep(ready, stop), name="cano: resources")
+        try:
+            await asyncio.wait([ready, keeper], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            stop.set()  # in case a hook swallows the cancellation
+            keeper.cancel()
+            with contextlib.suppress(Exception):
+                await keeper
+            raise
+        if self._keeper is None:
+            await keeper  # raises why
+
+    async def _keep(self, ready: asyncio.Future[None], stop: asyncio.Event) -> None:
+        await self._start_all()
+        self._keeper = cast("asyncio.Task[None]", asyncio.current_task()), stop
+        ready.set_result(None)
+        try:
+            await stop.wait()
+        finally:
+            self._keeper = None
+            # Cancelled without being asked to stop: by the end of the loop, or by a task group
+            # among the resources that failed. What is left is of no use, even if it is in use.
+            alone = self._change is None
+            with self._changing("tearing down", "down") if alone else contextlib.nullcontext():
+                await self._stop_all()
+
+    async def _start_all(self) -> None:
+        first = {id(given): name for name, given in reversed(self._given.items())}
+        for name, given in self._given.items():
+            if first[id(given)] is not name:
+                continue
+            try:
+                undo = await self._start(given)
+            except BaseException as error:
+                error.add_note(f"cano: setting up resource {shown(name)}")
+                await self._stop_all()
+                raise
+            if undo is not None:
+                self._standing.append((name, undo))
+
+    async def _start(self, given: object) -> Callable[[], object] | None:
+        """Set one resource up and return what tears it down."""
+        if _to_enter(given):
+            # What @asynccontextmanager returns can be entered once only. Used as a decorator it
+            # makes a fresh one for each call, and so do we for each setup.
+            manager = (
+                given._recreate_cm()
+                if isinstance(given, contextlib.AsyncContextDecorator)
+                else given
+            )
+            value = await manager.__aenter__()
+            for name in [name for name in self if self._given[name] is given]:
+                self._values[name] = value
+                self._outside.discard(name)
+            return partial(manager.__aexit__, None, None, None)
+        if setup := _hook(given, "setup"):
+            await _called(setup)
+        return _hook(given, "teardown")
+
+    async def _stop_all(self) -> None:
+        """Undo what stands, newest first; an order to stop is obeyed when all of it is done."""
+        order: BaseException | None = None
+        while self._standing:
+            name, undo = self._standing.pop()
+            try:
+                await _called(undo)
+            except BaseException as error:
+                stray = isinstance(error, asyncio.CancelledError) and not _was_cancelled()
+                if stray or isinstance(error, Exception):
+                    logger.exception("tearing down resource %s failed", shown(name))
+                elif order is None or not isinstance(error, asyncio.CancelledError):
+                    order = error
+        self._values = dict(self._given)
+        self._outside = {name for name in self if _to_enter(self._given[name])}
+        if order is not None:
+            raise order
+
+
+def _to_enter(resource: object) -> TypeGuard[contextlib.AbstractAsyncContextManager[object]]:
+    if not isinstance(resource, contextlib.AbstractAsyncContextManager):
+        return False
+    return not isinstance(resource, _LOCKS) and _hook(cast("object", resource), "setup") is None
+
+
+def _hook(resource: object, name: str) -> Callable[[], object] | None:
+    """Return a method by name, if the class has it: some clients make up any attribute asked for."""
+    return getattr(resource, name) if callable(getattr(type(resource), name, None)) else None
+
+
+async def _called(hook: Callable[[], object]) -> object:
+    answer = hook()
+    return await answer if isawaitable(answer) else answer
+
+
+def _was_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+async def _ask(hook: Callable[[], object] | None, timeout: float) -> Health:
+    """Call a health hook; end it when it is late, but do not wait for that forever."""
+    if hook is None:
+        return Healthy()
+    check = asyncio.create_task(_called(hook))
+    late = {check}
+    try:
+        _, late = await asyncio.wait([check], timeout=timeout)
+    finally:
+        check.cancel()
+        await asyncio.wait([check], timeout=min(timeout, _GRACE))
+        # Somebody has to look at the error it may still end with, or asyncio complains.
+        check.add_done_callback(lambda task: task.cancelled() or task.exception())
+    if late:
+        stuck = "" if check.done() else "; it ignores its cancellation and was left alone"
+        return Unhealthy(f"no answer within {timeout:g} s{stuck}")
+    if check.cancelled():
+        return Unhealthy("the check was cancelled")
+    if (error := check.exception()) is not None:
+        return Unhealthy(f"{type(error).__name__}: {error}".removesuffix(": "))
+    answer = check.result()
+    if answer is None or answer is True:
+        return Healthy()
+    return answer if isinstance(answer, Health) else Unhealthy(f"the check said {answer!r:.100}")

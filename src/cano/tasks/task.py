@@ -1,0 +1,91 @@
+"""The contract of a task: how the work of a state is carried out.
+
+Everything the engine knows of a processing model is in `Task`: a model is one file beside this
+one, and the engine does not change for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from enum import Enum
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+
+from cano.context import Context
+from cano.policies.policy import Call, Policy
+from cano.tasks.verb import describe
+
+S = TypeVar("S", bound=Enum)
+T = TypeVar("T")
+
+Runner: TypeAlias = Callable[[Context[Any]], Awaitable[S]]
+"""One visit's work: it ends in the next state."""
+
+
+class Guard(Protocol):
+    """Puts a state's policies around the part of a task that may fail and be repeated.
+
+    The call's parameters after the context (and, with *item*, after the branch's item) are filled
+    with resources of the same names. *policies* go inside the state's own, nearest to the call.
+    """
+
+    def __call__(
+        self, call: Callable[..., Awaitable[T]], /, *policies: Policy, item: bool = False
+    ) -> Call[T]: ...
+
+
+class Task(Generic[S]):
+    """A processing model. Subclass it, or a model derived from it, and write its verb.
+
+    Example::
+
+        class Fetch(Task[Step]):
+            async def run(self, ctx: Context, http: Client) -> Literal[Step.PARSE]:
+                ...
+
+    One task object serves all runs at once; what belongs to a run is in the context.
+    """
+
+    policies: ClassVar[Sequence[Policy]] = ()
+    """Used where `register` is given none."""
+    recorded: ClassVar[bool] = True
+    """False: entering the state leaves no trace in a store; it is never where a run resumes."""
+    interruptible: ClassVar[bool] = True
+    """False: cancellations and timeouts wait until the work is done."""
+    hands_over: ClassVar[bool] = False
+    """True: the next state is to find something in its context; see `Context.handover`."""
+    changes_data: ClassVar[bool] = True
+    """False: the work must leave the run data alone; checked under `strict`."""
+    verb: ClassVar[str] = "run"
+    """The method that users of the model write."""
+    edge: ClassVar[str] = "returns"
+    """What kind of edge leads on from here, in the graph."""
+
+    async def run(self, ctx: Context[Any], /, *args: Any, **kwargs: Any) -> S:
+        """Do the work of a visit and return the next state."""
+        raise NotImplementedError
+
+    def bind(self, guard: Guard, /) -> Runner[S]:
+        """Compile into the one coroutine function that a visit awaits."""
+        return guard(getattr(self, self.verb))
+
+    def targets(self) -> frozenset[S] | None:
+        """The states this can lead to; None if the annotations do not say."""
+        found = describe(getattr(self, self.verb)).targets
+        return found if isinstance(found, frozenset) else None  # type: ignore[return-value]
+
+    def problems(self, total: float | None, /) -> Iterable[str]:
+        """What is wrong with this definition, where a run has *total* seconds; with remedies."""
+        written = getattr(type(self), self.verb)
+        if getattr(written, "__module__", "").startswith("cano.tasks."):
+            name = type(self).__name__
+            yield f"{name} has no {self.verb}(); write `async def {self.verb}(self, ctx)` in it"
+        if isinstance(returns := describe(getattr(self, self.verb)).targets, str):
+            yield f"{self.label}.{self.verb} is annotated to return {returns}, which is no state"
+
+    @property
+    def label(self) -> str:
+        """What the graph and the errors call this."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} task>"

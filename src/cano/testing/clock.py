@@ -1,0 +1,61 @@
+"""Time that is a number: a day of timeouts tests in a millisecond."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class _Jump(selectors.SelectSelector):
+    """A selector that never sleeps: waiting moves the loop's clock forward instead."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self._loop.busy_threads:  # what they do takes real time, which must not be jumped over
+            return super().select(timeout)
+        ready = super().select(0)
+        if not ready and timeout is None:
+            raise RuntimeError("deadlock: every task waits and no timer is set")
+        if not ready and timeout:
+            self._loop.now += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to the next timer whenever every task waits.
+
+    While a thread of `run_in_executor` (and so `asyncio.to_thread`) is at work, time stands
+    still, and the loop waits for it in earnest.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.busy_threads = 0
+        super().__init__(_Jump(self))
+
+    def time(self) -> float:
+        """Seconds since the loop was made."""
+        return self.now
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+        """Run *func* in a thread, and hold the time until it is done."""
+        future = super().run_in_executor(executor, func, *args)
+        self.busy_threads += 1
+        future.add_done_callback(self._thread_done)
+        return future
+
+    def _thread_done(self, future: asyncio.Future[Any]) -> None:
+        self.busy_threads -= 1
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run`, in virtual time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)

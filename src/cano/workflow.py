@@ -1,0 +1,314 @@
+"""What users build: what to do in which state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from enum import Enum
+from math import isnan
+from typing import Any, Concatenate, Generic, Self, TypeAlias, TypeVar, overload
+
+from cano import _check
+from cano._audience import Audience
+from cano._data import DataType, data_type
+from cano._graph import Graph
+from cano._plan import Plan, Registration
+from cano._run import Run
+from cano.context import Context
+from cano.errors import DataError, DefinitionError
+from cano.events import Observer
+from cano.handle import RunHandle
+from cano.policies.policy import Policy
+from cano.resources import Resources
+from cano.tasks.function import FunctionTask
+from cano.tasks.task import S, Task
+
+D = TypeVar("D")
+N = TypeVar("N", bound=None)
+
+TaskFunction: TypeAlias = Callable[Concatenate[Context[D], ...], Awaitable[S]]
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+
+class Workflow(Generic[S, D]):
+    """What to do in which state. Changes freely until it first runs, never after.
+
+    Example::
+
+        flow = Workflow(Step, data=Order).exits(Step.DONE)
+
+        @flow.task(Step.PAY)
+        async def pay(ctx: Context[Order], bank: Bank) -> Literal[Step.DONE]:
+            ctx.data.receipt = await bank.charge(ctx.data.total)
+            return Step.DONE
+
+        state = await flow.run(Step.PAY, data=Order(total=12))
+
+    Args:
+        states: the `Enum` whose members are the states.
+        data: the type of the run data: a dataclass, msgspec struct or pydantic model.
+        start: where runs start unless told otherwise; every state must then be reachable from it.
+        name: what events and errors call the workflow; the enum's name by default.
+        version: a number of your own, carried by `RunStarted`.
+        resources: what the tasks share, by name.
+        observers: callables of one event, told of everything, or of what `on` subscribed them to.
+        timeout: seconds for a whole run; None is no limit.
+        strict: check at run time too that tasks keep to their annotations, and branches of a
+            split leave the run data alone.
+    """
+
+    @overload
+    def __init__(
+        self: Workflow[S, None],
+        states: type[S],
+        *,
+        data: None = None,
+        start: S | None = None,
+        name: str | None = None,
+        version: int = 0,
+        resources: Resources | None = None,
+        observers: Sequence[Observer] = (),
+        timeout: float | None = None,
+        strict: bool = False,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        states: type[S],
+        *,
+        data: type[D],
+        start: S | None = None,
+        name: str | None = None,
+        version: int = 0,
+        resources: Resources | None = None,
+        observers: Sequence[Observer] = (),
+        timeout: float | None = None,
+        strict: bool = False,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        states: type[S],
+        *,
+        data: type[Any] | None = None,
+        start: S | None = None,
+        name: str | None = None,
+        version: int = 0,
+        resources: Resources | None = None,
+        observers: Sequence[Observer] = (),
+        timeout: float | None = None,
+        strict: bool = False,
+    ) -> None:
+        if not (isinstance(states, type) and issubclass(states, Enum)):
+            raise DefinitionError(f"states must be an Enum class, not {states!r}")
+        if timeout is not None and (isnan(timeout) or timeout <= 0):
+            raise DefinitionError(f"timeout={timeout} leaves a run no time; pass seconds > 0, or None")
+        self.states = states
+        self.start = start
+        self.name = name or states.__name__
+        self.version = version
+        self.resources = Resources() if resources is None else resources
+        self.timeout = timeout
+        self.strict = strict
+        self._data = data
+        self._observers = observers
+        self._registrations: dict[str, Registration[S]] = {}
+        self._exits: dict[str, S] = {}
+        self._plan: Plan[S] | None = None
+        self._scope: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        tasks, exits = len(self._registrations), ", ".join(self._exits) or "none"
+        limit = f", timeout {self.timeout:g} s" if self.timeout is not None else ""
+        return f"<Workflow {self.name}: {tasks} states with tasks, exits: {exits}{limit}>"
+
+    def register(
+        self,
+        state: S,
+        task: TaskFunction[D, S] | Task[S],
+        /,
+        *policies: Policy,
+        otherwise: S | Mapping[type[Exception], S] | None = None,
+    ) -> Self:
+        """Say what *state* runs; a later registration replaces an earlier one.
+
+        *policies* go around the call, outermost first, instead of those of the task's class.
+        *otherwise* names the state to go to when the task fails for good: one for every exception,
+        or one per type, the first match counts.
+        """
+        self._changing()
+        if isinstance(task, type):
+            raise DefinitionError(
+                f"{state.name}: {task.__name__} is a class; register an instance, {task.__name__}()"
+            )
+        if not isinstance(task, Task):
+            if not callable(task):
+                raise DefinitionError(f"{state.name}: {task!r} is no task; pass an async function")
+            task = FunctionTask(task)
+        if otherwise is not None and not isinstance(otherwise, Mapping):
+            otherwise = {Exception: otherwise}
+        self._registrations[state._name_] = Registration(
+            state, task, policies, otherwise, task.targets()
+        )
+        return self
+
+    def task(
+        self,
+        state: S,
+        /,
+        *policies: Policy,
+        otherwise: S | Mapping[type[Exception], S] | None = None,
+    ) -> Callable[[TaskFunction[D, S]], TaskFunction[D, S]]:
+        """`register` as a decorator; the function stays as it is."""
+
+        def decorate(function: TaskFunction[D, S]) -> TaskFunction[D, S]:
+            self.register(state, function, *policies, otherwise=otherwise)
+            return function
+
+        return decorate
+
+    def exits(self, *states: S) -> Self:
+        """Name the states that end a run. They run nothing."""
+        self._changing()
+        for state in states:
+            self._exits[state._name_] = state
+        return self
+
+    @property
+    def registered(self) -> tuple[S, ...]:
+        """The states that have a task, in the order of registration."""
+        return tuple(registration.state for registration in self._registrations.values())
+
+    def copy(self) -> Workflow[S, D]:
+        """A workflow of the same definition that may still be changed."""
+        copied: Workflow[S, Any] = Workflow(
+            self.states, data=self._data, start=self.start, name=self.name, version=self.version,
+            resources=self.resources, observers=self._observers, timeout=self.timeout,
+            strict=self.strict,
+        )  # type: ignore[call-overload]  # fmt: skip
+        copied._registrations = dict(self._registrations)
+        copied._exits = dict(self._exits)
+        return copied
+
+    def check(self, start: S | None = None) -> Graph[S]:
+        """Find every definition error at once, and return the graph.
+
+        Raises `DefinitionError`. With *start*, or one given to the workflow, states that cannot be
+        reached from it are errors too.
+        """
+        start = start or self.start
+        self._compile(start)
+        return _check.graph(self.name, self.states, self._registrations, self._exits, start)
+
+    def run(
+        self, start: S | None = None, *, data: D | None = None, run_id: str | None = None
+    ) -> Coroutine[Any, Any, S]:
+        """Visit states from *start* until an exit, and return it. To be awaited.
+
+        *data* is the run's from here on; without it a fresh one is made. What a task raises comes
+        out as it is, with a note saying where. Cancelling whoever awaits this ends the run.
+        """
+        first, run = self._new_run(start, data, run_id)
+        return run.live_with_resources(first) if self.resources else run.live(first)
+
+    async def start_run(
+        self, start: S | None = None, *, data: D | None = None, run_id: str | None = None
+    ) -> RunHandle[S, D]:
+        """Start a run in the background and return its handle."""
+        first, run = self._new_run(start, data, run_id)
+        living = run.live_with_resources(first) if self.resources else run.live(first)
+        task = asyncio.get_running_loop().create_task(living, name=f"cano run of {self.name}")
+        self._scope.add(task)  # asyncio itself would not keep it from being collected
+        task.add_done_callback(self._scope.discard)
+        return RunHandle(run, task)
+
+    async def __aenter__(self) -> Self:
+        """Open a scope: resources stay up until it ends, whatever runs come and go."""
+        await self.resources.acquire()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        """Wait for the runs that were started, cancel them if the block failed; then let go."""
+        try:
+            while self._scope:
+                if kind is not None:
+                    for task in self._scope:
+                        task.cancel()
+                await asyncio.wait(self._scope, timeout=1.0 if kind is not None else None)
+        finally:
+            await self.resources.release()
+
+    def _changing(self) -> None:
+        if self._plan is not None:
+            raise DefinitionError(
+                f"{self.name} has been compiled and no longer changes; register everything before "
+                "the first run or check(), or change a copy()"
+            )
+
+    def _new_run(self, start: S | None, data: D | None, run_id: str | None) -> tuple[S, Run[S]]:
+        first = start or self.start
+        plan = self._plan
+        if plan is None or first is None or first._name_ not in plan.starts:
+            plan, first = self._compile(first), self._known(first)
+        kind = plan.data_type
+        if data is None:
+            return first, Run(plan, None if kind is None else kind.new(), run_id)
+        if kind is None:
+            raise DataError(f"{self.name} has no run data; say Workflow({self.states.__name__}, "
+                            f"data={type(data).__name__})")
+        if problem := kind.problem(data):
+            raise DataError(problem)
+        return first, Run(plan, data, run_id)
+
+    def _known(self, start: S | None) -> S:
+        if start is None:
+            raise DefinitionError(
+                f"{self.name} does not know where to start; pass a state to run(), or start= to "
+                "the workflow"
+            )
+        return start
+
+    def _compile(self, start: S | None) -> Plan[S]:
+        """The plan, made at first use. Raises `DefinitionError` with every problem there is."""
+        plan = self._plan
+        found: list[str] = []
+        if plan is None:
+            plan = Plan(
+                name=self.name, version=self.version, states=self.states,
+                registrations=self._registrations, steps={}, data_type=self._data_type(found),
+                resources=self.resources, audience=Audience(self._observers),
+                timeout=self.timeout, strict=self.strict,
+            )  # fmt: skip
+            edges = _check.edges_of(self._registrations)
+            found += _check.problems(
+                self.states, self._registrations, self._exits, edges, self.timeout
+            )
+            plan.compile(self._exits)
+            found += plan.problems
+        found += self._bad_start(start)
+        if found:
+            raise DefinitionError(found)
+        if start is not None:
+            plan.starts.add(start._name_)
+        self._plan = plan
+        return plan
+
+    def _bad_start(self, start: S | None) -> Iterable[str]:
+        if start is None:
+            return ()
+        if not isinstance(start, self.states):
+            return [f"start {start!r} is no member of {self.states.__name__}"]
+        if start is self.start and start._name_ in self._registrations:
+            edges = _check.edges_of(self._registrations)
+            return _check.unreachable(self.states, edges, start._name_)
+        return ()
+
+    def _data_type(self, found: list[str]) -> DataType[Any] | None:
+        if self._data is None:
+            return None
+        try:
+            return data_type(self._data)
+        except DataError as error:
+            found.append(str(error))
+            return None
