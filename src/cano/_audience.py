@@ -33,14 +33,17 @@ class Audience:
         for observer in self.of(type(event)):
             try:
                 observer(event)
-            except Exception:  # noqa: BLE001 -- an observer never changes a run
-                self._remove(observer, event)
+            except Exception as error:  # noqa: BLE001 -- an observer never changes a run
+                self._remove(observer, event, error)
 
-    def _remove(self, observer: Observer, event: Event) -> None:
+    def _remove(self, observer: Observer, event: Event, error: Exception) -> None:
         import logging  # noqa: PLC0415 -- nobody pays for it before something is wrong
 
-        logging.getLogger("cano.observers").exception(
-            "observer %r raised on %s and is told no more", observer, type(event).__name__
+        logging.getLogger("cano.observers").error(
+            "observer %r raised on %s and is told no more",
+            observer,
+            type(event).__name__,
+            exc_info=error,
         )
         self.observers = tuple(o for o in self.observers if o is not observer)
         self._table.clear()

@@ -72,7 +72,8 @@ class DataType(Generic[D]):
             replace: Any = msgspec.structs.replace
             if not isinstance(data, msgspec.Struct):
                 replace = dataclasses.replace
-            return replace(data, **values)  # type: ignore[no-any-return]
+            copied: D = replace(data, **values)
+            return copied
         return data
 
 
@@ -93,7 +94,7 @@ class _PydanticData(DataType[D]):
 def data_type(kind: type[D]) -> DataType[D]:
     """Look at *kind* once. Raises `DataError` if runs cannot work on it."""
     if hasattr(kind, "model_validate") and hasattr(kind, "model_fields"):
-        fields: Any = kind.model_fields
+        fields: Any = getattr(kind, "model_fields")  # noqa: B009 -- no type says that it is there
         return _PydanticData(kind, dict.fromkeys(fields, msgspec.json.decode))
     if not (dataclasses.is_dataclass(kind) or issubclass(kind, msgspec.Struct)):
         raise DataError(

@@ -240,10 +240,10 @@ def _leaving_data(runner: Runner[S], kind: DataType[Any]) -> Runner[S]:
 
 def _announced(runner: Runner[S], name: str, listens: Listens) -> Runner[S]:
     """Say that a visit begins, and that its work begins and ends: what is wanted of it."""
-    if not any(map(listens, (TaskStarted, TaskSucceeded, TaskFailed, TaskCancelled))):
+    if not any(listens(kind) for kind in (TaskStarted, TaskSucceeded, TaskFailed, TaskCancelled)):
         return _entered(runner, name) if listens(StateEntered) else runner
     entered, started = StateEntered(state=name), TaskStarted(state=name, attempt=1)
-    enters, starts, succeeds = map(listens, (StateEntered, TaskStarted, TaskSucceeded))
+    enters, starts, succeeds = listens(StateEntered), listens(TaskStarted), listens(TaskSucceeded)
 
     async def visit(ctx: Context[Any]) -> S:
         ctx.attempt = 1
@@ -326,4 +326,3 @@ def _on_time(runner: Runner[S], limit: float) -> Runner[S]:
         return runner(ctx)
 
     return visit
-

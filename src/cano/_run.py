@@ -11,7 +11,6 @@ from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from enum import Enum
-from itertools import repeat
 from typing import Any, Generic, NoReturn
 
 from msgspec.structs import replace
@@ -28,8 +27,15 @@ from cano.errors import (
     RunTimeoutError,
     StrayCancelledError,
 )
-from cano.events import Event, Observer, RunCancelled, RunFailed, RunFinished, RunStarted
-from cano.events import StateEntered
+from cano.events import (
+    Event,
+    Observer,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StateEntered,
+)
 from cano.resources import Resources
 from cano.tasks.task import S
 
@@ -97,7 +103,11 @@ class Run(Generic[S]):
             raise
         except Exception as error:
             self.note(error)
-            await self.record(RunFailed(state=self.path[-1]._name_, kind=type(error).__qualname__, error=str(error)))
+            await self.record(
+                RunFailed(
+                    state=self.path[-1]._name_, kind=type(error).__qualname__, error=str(error)
+                )
+            )
             raise
         else:
             if self.audience.listens(StateEntered):
@@ -156,7 +166,11 @@ class Run(Generic[S]):
                 "it probably awaited something that was cancelled elsewhere"
             )
             self.note(stray)
-            await self.record(RunFailed(state=self.path[-1]._name_, kind=type(stray).__qualname__, error=str(stray)))
+            await self.record(
+                RunFailed(
+                    state=self.path[-1]._name_, kind=type(stray).__qualname__, error=str(stray)
+                )
+            )
             raise stray
         await self.record(RunCancelled(state=self.path[-1].name if self.path else ""))
         if self.cancelled:
@@ -210,8 +224,9 @@ class Run(Generic[S]):
             asked = getattr(returned, "name", returned)
             close = get_close_matches(str(asked).upper(), known, 1)
             why = f"that is no member of {states.__name__}" + (
-                f"; did you mean {states.__name__}.{close[0]}?" if close else "; return one of its "
-                f"members: {', '.join(known)}"
+                f"; did you mean {states.__name__}.{close[0]}?"
+                if close
+                else f"; return one of its members: {', '.join(known)}"
             )
             if returned is None:
                 why += ". A task without a return statement returns None"

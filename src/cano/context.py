@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
+from dataclasses import dataclass
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
@@ -22,7 +23,8 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-class Branch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BranchInfo:
     """Which branch of a split this is, and the item it was made for."""
 
     index: int
@@ -68,7 +70,7 @@ class Context(Generic[D]):
         "_alarm",
         "_attempt",
         "_attempted",
-                "_kind",
+        "_kind",
         "_outer_deadline",
         "_path",
         "branch",
@@ -91,7 +93,7 @@ class Context(Generic[D]):
         self.data = data
         self._attempt = 1
         self._attempted: Enum | None = None
-        self.branch: Branch | None = None
+        self.branch: BranchInfo | None = None
         """The branch this is, inside a split."""
         self.split: SplitResult[Any] | None = None
         """The split joined immediately before this state."""
@@ -194,7 +196,7 @@ class Context(Generic[D]):
         if self._kind is not None and saved is not None:
             self.data = self._kind.restore(self.data, saved)
 
-    def for_branch(self, branch: Branch, deadline: float) -> Context[D]:
+    def for_branch(self, branch: BranchInfo, deadline: float) -> Context[D]:
         """For task models: the context of one branch. It runs in an asyncio task of its own."""
         context = Context(self.host, self._path, self.data)
         context._outer_deadline = deadline
@@ -239,7 +241,7 @@ class _Detached:
 
 
 def _detached(
-    run_id: str, state: Enum, data: Any, attempt: int, branch: Branch | None
+    run_id: str, state: Enum, data: Any, attempt: int, branch: BranchInfo | None
 ) -> Context[Any]:
     host: Any = _Detached(run_id)
     context = Context(host, [state], data)

@@ -30,9 +30,7 @@ __all__ = ["Degraded", "Health", "Healthy", "Resource", "Resources", "Unhealthy"
 
 T = TypeVar("T")
 _Phase = Literal["down", "setting up", "up", "tearing down"]
-
 logger = logging.getLogger(__name__)
-
 _LOCKS: Final = (asyncio.Lock, asyncio.Semaphore, asyncio.Condition)
 _GRACE: Final = 1.0  # seconds that a health check gets to end after it was cancelled
 
@@ -106,9 +104,9 @@ class Resources:
 
     ``async with resources:`` sets everything up in the order given, an object under two names
     once. Overlapping users share what is up, and the last one out tears it down, in reverse.
-    With a context manager among them all hooks run in one background task, because many a
-    context manager must be left by the task that entered it; so contextvars set there are not
-    seen by the tasks of a workflow. One `Resources` serves one event loop at a time.
+    With a context manager among them all hooks run in one background task, because many must
+    be left by the task that entered them; so tasks do not see contextvars that hooks set.
+    One `Resources` serves one event loop at a time.
     """
 
     def __init__(
@@ -132,9 +130,7 @@ class Resources:
         if name == "":
             raise ResourceError("a resource needs a name: '' stands for a lookup by type")
         if name in self._given:
-            raise DuplicateResourceError(
-                f"there is a resource {shown(name)} in {self} already; choose another name"
-            )
+            raise DuplicateResourceError(f"{shown(name)} is in {self} already; take another name")
         self._given[name] = self._values[name] = resource
         if _to_enter(resource):
             self._outside.add(name)
@@ -156,8 +152,7 @@ class Resources:
             )
         if not fits(value, kind):
             raise ResourceTypeError(
-                f"resource {shown(name)} is of type {kind_name(type(value))}, "
-                f"not {kind_name(kind)}: {self}"
+                f"{shown(name)} is of type {kind_name(type(value))}, not {kind_name(kind)}: {self}"
             )
         return cast("T", value)
 
@@ -169,9 +164,9 @@ class Resources:
     async def acquire(self) -> None:
         """Become a user of the resources, setting them up if nobody has.
 
-        If a setup fails or is cancelled, what was up already is torn down before that goes on.
-        Whoever comes during a setup or teardown waits for its end, and tries anew if the setup
-        failed: so everybody raises an error of its own, to which its run can add its own note.
+        If that fails or is cancelled, what was up already is torn down first. Who comes during
+        a setup or teardown waits for its end, and tries anew if the setup failed: so everybody
+        raises an error of its own, to which its run can add its own note.
         """
         while self._change is not None:
             await asyncio.wait([self._change])  # `await` would cancel what others wait for too
@@ -183,8 +178,7 @@ class Resources:
     async def release(self) -> None:
         """Stop using the resources; the last user tears them down.
 
-        A cancellation meanwhile reaches the one teardown that is running; the others follow,
-        and then it goes on.
+        A cancellation meanwhile ends the teardown that is running; the others follow all the same.
         """
         if not self._users:
             raise ResourceError("release() without acquire(); `async with resources:` pairs them")
@@ -254,10 +248,9 @@ class Resources:
         found = [name for name in inside if fits(self._values[name], kind)]
         if len({id(self._given[name]) for name in found}) == 1:
             return found[0]
-        wanted = kind_name(kind)
-        several = f": pass a name, one of {', '.join(map(shown, found))}" if found else ""
+        remedy = f"; pass a name, one of {', '.join(map(shown, found))}" if found else ""
         raise ResourceNotFoundError(
-            f"{'several' if found else 'no'} resources are of type {wanted} in {self}{several}"
+            f"{len(found) or 'no'} resources are of type {kind_name(kind)} in {self}{remedy}"
         )
 
     @contextlib.contextmanager
@@ -278,12 +271,10 @@ class Resources:
         try:
             await (self._start_keeper() if managed else self._start_all())
         except asyncio.CancelledError as error:
-            if _was_cancelled():
+            if not _is_stray(error):
                 raise
             # Passed on it would end our caller as if somebody had wanted that.
-            raise StrayCancelledError(
-                "setting up the resources raised CancelledError although nobody cancelled it"
-            ) from error
+            raise StrayCancelledError("a setup raised CancelledError of its own accord") from error
 
     async def _start_keeper(self) -> None:
         """Leave everything to a task that enters, stays, and leaves again."""
@@ -308,8 +299,8 @@ class Resources:
             await stop.wait()
         finally:
             self._keeper = None
-            # Cancelled without being asked to stop: by the end of the loop, or by a task group
-            # among the resources that failed. What is left is of no use, even if it is in use.
+            # Nobody asked for it: cancelled by the end of the loop, or by a task group among the
+            # resources. Waiting for the users could be waiting forever.
             alone = self._change is None
             with self._changing("tearing down", "down") if alone else contextlib.nullcontext():
                 await self._stop_all()
@@ -331,18 +322,14 @@ class Resources:
     async def _start(self, given: object) -> Callable[[], object] | None:
         """Set one resource up and return what tears it down."""
         if _to_enter(given):
+            names = [name for name in self if self._given[name] is given]
             # What @asynccontextmanager returns can be entered once only. Used as a decorator it
             # makes a fresh one for each call, and so do we for each setup.
-            manager = (
-                given._recreate_cm()
-                if isinstance(given, contextlib.AsyncContextDecorator)
-                else given
-            )
-            value = await manager.__aenter__()
-            for name in [name for name in self if self._given[name] is given]:
-                self._values[name] = value
-                self._outside.discard(name)
-            return partial(manager.__aexit__, None, None, None)
+            if isinstance(given, contextlib.AsyncContextDecorator):
+                given = given._recreate_cm()
+            self._values |= dict.fromkeys(names, await given.__aenter__())
+            self._outside.difference_update(names)
+            return partial(given.__aexit__, None, None, None)
         if setup := _hook(given, "setup"):
             await _called(setup)
         return _hook(given, "teardown")
@@ -355,8 +342,7 @@ class Resources:
             try:
                 await _called(undo)
             except BaseException as error:
-                stray = isinstance(error, asyncio.CancelledError) and not _was_cancelled()
-                if stray or isinstance(error, Exception):
+                if isinstance(error, Exception) or _is_stray(error):
                     logger.exception("tearing down resource %s failed", shown(name))
                 elif order is None or not isinstance(error, asyncio.CancelledError):
                     order = error
@@ -382,9 +368,10 @@ async def _called(hook: Callable[[], object]) -> object:
     return await answer if isawaitable(answer) else answer
 
 
-def _was_cancelled() -> bool:
+def _is_stray(error: BaseException) -> bool:
+    """Whether *error* is a cancellation that nobody asked for."""
     task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and bool(task and not task.cancelling())
 
 
 async def _ask(hook: Callable[[], object] | None, timeout: float) -> Health:
@@ -392,7 +379,6 @@ async def _ask(hook: Callable[[], object] | None, timeout: float) -> Health:
     if hook is None:
         return Healthy()
     check = asyncio.create_task(_called(hook))
-    late = {check}
     try:
         _, late = await asyncio.wait([check], timeout=timeout)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from enum import Enum
+from enum import EnumType
 from math import isnan
 from typing import Any, Concatenate, Generic, Self, TypeAlias, TypeVar, overload
 
@@ -24,7 +24,6 @@ from cano.tasks.function import FunctionTask
 from cano.tasks.task import S, Task
 
 D = TypeVar("D")
-N = TypeVar("N", bound=None)
 
 TaskFunction: TypeAlias = Callable[Concatenate[Context[D], ...], Awaitable[S]]
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -100,10 +99,12 @@ class Workflow(Generic[S, D]):
         timeout: float | None = None,
         strict: bool = False,
     ) -> None:
-        if not (isinstance(states, type) and issubclass(states, Enum)):
+        if not isinstance(states, EnumType):
             raise DefinitionError(f"states must be an Enum class, not {states!r}")
         if timeout is not None and (isnan(timeout) or timeout <= 0):
-            raise DefinitionError(f"timeout={timeout} leaves a run no time; pass seconds > 0, or None")
+            raise DefinitionError(
+                f"timeout={timeout} leaves a run no time; pass seconds > 0, or None"
+            )
         self.states = states
         self.start = start
         self.name = name or states.__name__
@@ -186,7 +187,7 @@ class Workflow(Generic[S, D]):
             self.states, data=self._data, start=self.start, name=self.name, version=self.version,
             resources=self.resources, observers=self._observers, timeout=self.timeout,
             strict=self.strict,
-        )  # type: ignore[call-overload]  # fmt: skip
+        )  # fmt: skip
         copied._registrations = dict(self._registrations)
         copied._exits = dict(self._exits)
         return copied
@@ -255,8 +256,10 @@ class Workflow(Generic[S, D]):
         if data is None:
             return first, Run(plan, None if kind is None else kind.new(), run_id)
         if kind is None:
-            raise DataError(f"{self.name} has no run data; say Workflow({self.states.__name__}, "
-                            f"data={type(data).__name__})")
+            raise DataError(
+                f"{self.name} has no run data; say Workflow({self.states.__name__}, "
+                f"data={type(data).__name__})"
+            )
         if problem := kind.problem(data):
             raise DataError(problem)
         return first, Run(plan, data, run_id)
@@ -308,7 +311,8 @@ class Workflow(Generic[S, D]):
         if self._data is None:
             return None
         try:
-            return data_type(self._data)
+            kind: Any = self._data
+            return data_type(kind)
         except DataError as error:
             found.append(str(error))
             return None

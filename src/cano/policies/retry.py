@@ -59,7 +59,9 @@ class Retry:
             bad.append(f"jitter={self.jitter} (a share of the delay, from 0 to 1)")
         bad += [f"pause {n}" for n in self.pauses or () if not (isfinite(n) and n >= 0)]
         if bad:
-            raise DefinitionError(f"Retry cannot work with {', '.join(bad)}; pass finite numbers ≥ 0")
+            raise DefinitionError(
+                f"Retry cannot work with {', '.join(bad)}; pass finite numbers ≥ 0"
+            )
 
     @classmethod
     def fixed(cls, attempts: int, delay: float, *, on: Which = Exception) -> Retry:
@@ -104,7 +106,7 @@ class Retry:
             while True:
                 try:
                     return await call(ctx)
-                except Exception as error:  # noqa: BLE001 -- which ones matter is the user's word
+                except Exception as error:
                     pause = self._after(attempt, error, ctx)
                     if pause is None:
                         raise

@@ -14,10 +14,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, ClassVar, Concatenate, Generic, Literal, TypeAlias, TypeVar, cast
 
 from cano._deadline import AGAIN
-from cano.context import Branch as BranchInfo
-from cano.context import Context, Handover
-from cano.errors import DataError, EmptySplitError, JoinFailedError, SplitTimeoutError
-from cano.errors import StrayCancelledError
+from cano.context import BranchInfo, Context, Handover
+from cano.errors import (
+    DataError,
+    EmptySplitError,
+    JoinFailedError,
+    SplitTimeoutError,
+    StrayCancelledError,
+)
 from cano.events import (
     BranchCancelled,
     BranchFailed,
@@ -35,7 +39,21 @@ I = TypeVar("I")  # noqa: E741 -- an item
 D = TypeVar("D")
 
 Losers: TypeAlias = Literal["cancel", "wait"]
-EAGER = sys.version_info >= (3, 12)
+
+if sys.version_info >= (3, 12):
+
+    def _start(
+        work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Task[None]:
+        """Begin at once: a branch that never suspends costs no trip through the loop."""
+        return asyncio.Task(work, loop=loop, eager_start=True)
+
+else:
+
+    def _start(
+        work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Task[None]:
+        return loop.create_task(work)
 
 
 class Branch(Generic[T]):
@@ -256,10 +274,7 @@ class _Gathering:
             index = self.next
             self.next += 1
             carried = self.carry(index)
-            if EAGER:
-                task = asyncio.Task(carried, loop=self.loop, eager_start=True)
-            else:
-                task = self.loop.create_task(carried)
+            task = _start(carried, self.loop)
             if not task.done():
                 self.tasks[index] = task
         self.filling = False
@@ -291,8 +306,10 @@ class _Gathering:
         """A branch ended by cancellation: ours, or one out of the blue, which is a failure."""
         if self.verdict is WAIT:
             info = self.branches[index]
-            stray = StrayCancelledError(f"branch {index} {info.name!r} of {ctx.state.name} raised "
-                                        "CancelledError, but nobody had cancelled it")
+            stray = StrayCancelledError(
+                f"branch {index} {info.name!r} of {ctx.state.name} raised "
+                "CancelledError, but nobody had cancelled it"
+            )
             self.settle(ctx, BranchResult(index, info.name, None, stray))
         elif self.watched:
             ctx.emit(BranchCancelled(index=index))
@@ -396,7 +413,9 @@ class _Gathering:
         if self.tally.expired:
             causes.append(SplitTimeoutError(f"the split of {where} had {split.timeout:g} s"))
         if not self.branches:
-            causes.append(EmptySplitError(f"{split.join} in {where} needs a branch; there were none"))
+            causes.append(
+                EmptySplitError(f"{split.join} in {where} needs a branch; there were none")
+            )
         group = JoinFailedError(
             f"the join of {where} failed: {len(result.successes)} of {result.total} branches "
             f"succeeded, {len(result.errors)} failed; {split.join}, reason: {result.reason}",

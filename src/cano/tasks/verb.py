@@ -66,8 +66,9 @@ def _known(function: Any) -> dict[int, Verb] | None:
     return known
 
 
-def inject(call: Callable[..., Awaitable[T]], verb: Verb, present: Callable[[str], bool],
-           *, item: bool) -> Callable[[Context[Any]], Awaitable[T]]:
+def inject(
+    call: Callable[..., Awaitable[T]], verb: Verb, present: Callable[[str], bool], *, item: bool
+) -> Callable[[Context[Any]], Awaitable[T]]:
     """Fill the parameters after the context by name; an optional one only where *present*."""
     names = tuple(want.name for want in verb.wants if not want.optional or present(want.name))
     if not names:
@@ -84,9 +85,13 @@ def inject(call: Callable[..., Awaitable[T]], verb: Verb, present: Callable[[str
 def _look(call: Callable[..., Any], given: int) -> Verb:
     plain = inspect.unwrap(call.func if isinstance(call, partial) else call)
     name = getattr(plain, "__qualname__", type(call).__name__).replace("<locals>.", "")
-    problem = None if _is_async(call) else (
-        f"{name} is a plain function, which would block every other run; make it `async def`, or "
-        f"say where it runs: thread({name}) or process({name})"
+    problem = (
+        None
+        if _is_async(call)
+        else (
+            f"{name} is a plain function, which would block every other run; make it `async def`, or "
+            f"say where it runs: thread({name}) or process({name})"
+        )
     )
     try:
         parameters = list(inspect.signature(call).parameters.values())
@@ -96,7 +101,9 @@ def _look(call: Callable[..., Any], given: int) -> Verb:
     swallows = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if len(positional) < given and not swallows and problem is None:
         takes = "the context" if given == 1 else "the context and the item"
-        problem = f"{name} does not take {takes}; write `async def {name}(ctx{', item' * (given > 1)})`"
+        problem = (
+            f"{name} does not take {takes}; write `async def {name}(ctx{', item' * (given > 1)})`"
+        )
     hints = _hints(plain)
     wants = []
     for parameter in parameters:
@@ -115,9 +122,12 @@ def _look(call: Callable[..., Any], given: int) -> Verb:
 def _is_async(call: Callable[..., Any]) -> bool:
     if not (inspect.isfunction(call) or inspect.ismethod(call)):
         return True  # an object; what its __call__ returns is its own affair
-    return inspect.iscoroutinefunction(inspect.unwrap(call)) or "return" in call.__annotations__ and (
-        "Awaitable" in str(call.__annotations__["return"])
-        or "Coroutine" in str(call.__annotations__["return"])
+    return inspect.iscoroutinefunction(inspect.unwrap(call)) or (
+        "return" in call.__annotations__
+        and (
+            "Awaitable" in str(call.__annotations__["return"])
+            or "Coroutine" in str(call.__annotations__["return"])
+        )
     )
 
 
