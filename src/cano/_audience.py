@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cano.events import Event, Observer
+from cano.events import Event, Observer, Subscription
 
 
 class Audience:
@@ -24,19 +24,12 @@ class Audience:
         """Whoever wants events of *kind*."""
         found = self._table.get(kind)
         if found is None:
-            found = tuple(o for o in self.observers if issubclass(kind, _wanted(o)))
+            found = tuple(_told(o) for o in self.observers if issubclass(kind, _wanted(o)))
             self._table[kind] = found
         return found
 
-    def tell(self, event: Event) -> None:
-        """Hand *event* to whoever wants it. Who raises is logged, and told no more."""
-        for observer in self.of(type(event)):
-            try:
-                observer(event)
-            except Exception as error:  # noqa: BLE001 -- an observer never changes a run
-                self._remove(observer, event, error)
-
-    def _remove(self, observer: Observer, event: Event, error: Exception) -> None:
+    def dismiss(self, observer: Observer, event: Event, error: Exception) -> None:
+        """Log that *observer* raised on *event*, and tell it no more."""
         import logging  # noqa: PLC0415 -- nobody pays for it before something is wrong
 
         logging.getLogger("cano.observers").error(
@@ -45,8 +38,13 @@ class Audience:
             type(event).__name__,
             exc_info=error,
         )
-        self.observers = tuple(o for o in self.observers if o is not observer)
+        self.observers = tuple(o for o in self.observers if _told(o) is not observer)
         self._table.clear()
+
+
+def _told(observer: Observer) -> Observer:
+    """What to call for *observer*: what `on` subscribed, without going through `on`'s object."""
+    return observer.call if isinstance(observer, Subscription) else observer
 
 
 def _wanted(observer: Observer) -> tuple[type[Event], ...]:

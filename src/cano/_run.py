@@ -16,7 +16,7 @@ from typing import Any, Generic, NoReturn
 from msgspec.structs import replace
 
 from cano._audience import Audience
-from cano._clock import Clock
+from cano._clock import clock
 from cano._data import DataType
 from cano._history import NOTHING_YET, Phase, evolve
 from cano._plan import Plan, Step
@@ -182,17 +182,21 @@ class Run(Generic[S]):
     def announce(self, event: Event, /) -> None:
         """Say whose *event* is, and when it happened, and tell the observers."""
         if self._now is None:
-            self._now = Clock().now
+            self._now = clock()
         self._sequence = sequence = self._sequence + 1
-        self.audience.tell(
-            replace(
-                event,
-                run_id=self._run_id or self.run_id,
-                workflow=self.plan.name,
-                sequence=sequence,
-                time=self._now(),
-            )
+        told = replace(
+            event,
+            run_id=self._run_id or self.run_id,
+            workflow=self.plan.name,
+            sequence=sequence,
+            time=self._now(),
         )
+        audience = self.audience
+        for observer in audience.of(type(event)):
+            try:
+                observer(told)
+            except Exception as error:  # noqa: BLE001 -- an observer never changes a run
+                audience.dismiss(observer, told, error)
 
     def watch(self, observer: Observer) -> None:
         """Tell *observer* everything from now on; a visit that has begun goes on untold."""

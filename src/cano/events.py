@@ -8,8 +8,8 @@ body (`omit_defaults`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
 
 import msgspec
 
@@ -128,7 +128,9 @@ class RunCancelled(Event, frozen=True):
 
 
 Observer: TypeAlias = Callable[[Event], None]
-E_contra = TypeVar("E_contra", bound=Event, contravariant=True)
+E1 = TypeVar("E1", bound=Event)
+E2 = TypeVar("E2", bound=Event)
+E3 = TypeVar("E3", bound=Event)
 
 
 @runtime_checkable
@@ -141,7 +143,7 @@ class Subscriber(Protocol):
     def __call__(self, event: Event, /) -> None: ...
 
 
-class _Subscription:
+class Subscription:
     """A function and the events it was subscribed to."""
 
     def __init__(self, call: Callable[..., None], events: tuple[type[Event], ...]) -> None:
@@ -156,10 +158,20 @@ class _Subscription:
         return f"<observer {name} of {', '.join(kind.__name__ for kind in self.events)}>"
 
 
-def on(*kinds: type[E_contra]) -> Callable[[Callable[[E_contra], None]], Subscriber]:
+@overload
+def on(kind: type[E1], /) -> Callable[[Callable[[E1], None]], Subscriber]: ...
+@overload
+def on(a: type[E1], b: type[E2], /) -> Callable[[Callable[[E1 | E2], None]], Subscriber]: ...
+@overload
+def on(
+    a: type[E1], b: type[E2], c: type[E3], /
+) -> Callable[[Callable[[E1 | E2 | E3], None]], Subscriber]: ...
+@overload
+def on(*kinds: type[Event]) -> Callable[[Callable[[Any], None]], Subscriber]: ...
+def on(*kinds: type[Event]) -> Callable[[Callable[[Any], None]], Subscriber]:
     """Subscribe a function to some kinds of events; the others then cost nothing.
 
-    Example::
+    A kind stands for those derived from it too. Example::
 
         @on(RunFailed, TaskFailed)
         def alarm(event: RunFailed | TaskFailed) -> None:
@@ -168,14 +180,7 @@ def on(*kinds: type[E_contra]) -> Callable[[Callable[[E_contra], None]], Subscri
         Workflow(Step, observers=[alarm])
     """
 
-    def subscribe(call: Callable[[E_contra], None]) -> Subscriber:
-        return _Subscription(call, kinds)
+    def subscribe(call: Callable[[Any], None]) -> Subscriber:
+        return Subscription(call, kinds)
 
     return subscribe
-
-
-def subclasses(kind: type[Event]) -> Iterable[type[Event]]:
-    """*kind* and everything derived from it: subscribing to `Event` means to all of them."""
-    yield kind
-    for sub in kind.__subclasses__():
-        yield from subclasses(sub)

@@ -171,7 +171,7 @@ class MemoryStore:
 
         Raises `ValueTypeError`, and leaves the value alone, if it is not a list.
         """
-        text, kind = _parts(key, object)
+        text, kind = _parts(key)
         _check_item(text, item, kind)
         name = self._prefix + text
         with self._lock:
@@ -198,7 +198,7 @@ class MemoryStore:
         *f* gets a copy, or *default* if there is no such key. Nobody else can use the store
         until it returns, so keep it short. If it raises, the value stays as it was.
         """
-        *kinds, f = how
+        *kinds, f = how  # the type comes first, unless the key has it
         text, kind = _parts(key, *kinds)
         with self._lock:
             value = f(self.get(text, kind, default=default))
@@ -213,12 +213,14 @@ class MemoryStore:
     def compare_and_set(self, key: Key[Any] | str, expected: object, new: object, /) -> bool:
         """Put *new* under *key* if the value there equals *expected*; say whether it did.
 
-        Without such a key nothing is equal to anything: it does nothing and says False.
+        Without such a key there is nothing to compare: it says False.
         """
-        text, kind = _parts(key, object)
+        text, kind = _parts(key)
         _check_new(text, new, kind)
         with self._lock:
-            current = self._values.get(self._prefix + text, _MISSING)
+            if text not in self:
+                return False
+            current = self._values[self._prefix + text]
             same = current is expected or current == expected
             if same:
                 self._replace(text, new)
@@ -311,7 +313,7 @@ class MemoryStore:
         return value
 
 
-def _parts(key: Key[Any] | str, kind: Any = None) -> tuple[str, Any]:
+def _parts(key: Key[Any] | str, kind: Any = object) -> tuple[str, Any]:
     """Return a key's text and type, which for a mere text is *kind*."""
     return (key, kind) if isinstance(key, str) else (key.name, key.kind)
 
@@ -354,7 +356,7 @@ def fits(value: object, kind: Any) -> bool:
 
     An int passes as a `float`, as it does for type checkers.
     """
-    if kind is Any:
+    if kind is Any or type(value) is kind:
         return True
     origin = get_origin(kind)
     if origin is Union or origin is UnionType:

@@ -109,12 +109,11 @@ class Resources:
     One `Resources` serves one event loop at a time.
     """
 
-    def __init__(
-        self, mapping: Mapping[Hashable, object] | None = None, /, **named: object
-    ) -> None:
+    def __init__(self, mapping: Mapping[Any, object] | None = None, /, **named: object) -> None:
         self._given: dict[Hashable, object] = {}
         self._values: dict[Hashable, object] = {}  # the same, but what entering returned
         self._outside: set[Hashable] = set()  # context managers not entered
+        self._living: list[tuple[Hashable, object]] = []  # what has to be set up, each once
         self._standing: list[tuple[Hashable, Callable[[], object]]] = []  # and how to undo it
         self._users = 0
         self._phase: _Phase = "down"
@@ -134,6 +133,9 @@ class Resources:
         self._given[name] = self._values[name] = resource
         if _to_enter(resource):
             self._outside.add(name)
+        hooks = _to_enter(resource) or _hook(resource, "setup") or _hook(resource, "teardown")
+        if hooks and all(resource is not other for _, other in self._living):
+            self._living.append((name, resource))
         return self
 
     def get(self, kind: type[T], name: Hashable = "", /) -> T:
@@ -267,9 +269,8 @@ class Resources:
             change.set_result(None)
 
     async def _set_up(self) -> None:
-        managed = any(map(_to_enter, self._given.values()))
         try:
-            await (self._start_keeper() if managed else self._start_all())
+            await (self._start_keeper() if self._outside else self._start_all())
         except asyncio.CancelledError as error:
             if not _is_stray(error):
                 raise
@@ -306,10 +307,7 @@ class Resources:
                 await self._stop_all()
 
     async def _start_all(self) -> None:
-        first = {id(given): name for name, given in reversed(self._given.items())}
-        for name, given in self._given.items():
-            if first[id(given)] is not name:
-                continue
+        for name, given in self._living:
             try:
                 undo = await self._start(given)
             except BaseException as error:
@@ -347,7 +345,7 @@ class Resources:
                 elif order is None or not isinstance(error, asyncio.CancelledError):
                     order = error
         self._values = dict(self._given)
-        self._outside = {name for name in self if _to_enter(self._given[name])}
+        self._outside = {name for name, value in self._given.items() if _to_enter(value)}
         if order is not None:
             raise order
 

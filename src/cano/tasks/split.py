@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from enum import Enum
 from typing import Any, ClassVar, Concatenate, Generic, Literal, TypeAlias, TypeVar, cast
 
 from cano._deadline import AGAIN
@@ -37,6 +38,7 @@ from cano.tasks.verb import describe
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 -- an item
 D = TypeVar("D")
+R = TypeVar("R", bound=Enum)
 
 Losers: TypeAlias = Literal["cancel", "wait"]
 
@@ -124,19 +126,18 @@ class Split(Task[S]):
         self._items: Callable[[Any], Iterable[Any]] | None = None
         self._name: Callable[[Any], str] | None = None
 
-    @classmethod
+    @staticmethod
     def over(
-        cls,
         items: Callable[[D], Iterable[I]],
         *,
         run: Callable[Concatenate[Context[D], I, ...], Awaitable[Any]] | Branch[Any],
-        then: S,
+        then: R,
         name: Callable[[I], str] | None = None,
         join: Join | None = None,
         timeout: float | None = None,
         bulkhead: int | None = None,
         losers: Losers = "cancel",
-    ) -> Split[S]:
+    ) -> Split[R]:
         """One branch per item, known only at run time.
 
         *items* is asked with the run's data when the state is entered; *run* is called with the
@@ -144,7 +145,7 @@ class Split(Task[S]):
         is as in `Split`. No items: `All`, `Percentage`, `Tolerate` and `Settled` join an empty
         result, the others fail with `EmptySplitError`.
         """
-        split = cls((), then=then, join=join, timeout=timeout, bulkhead=bulkhead, losers=losers)
+        split: Split[R] = Split((), then=then, join=join, timeout=timeout, bulkhead=bulkhead, losers=losers)
         split.branches = [run if isinstance(run, Branch) else Branch(cast("Any", run))]
         split._items, split._name = items, name
         return split

@@ -1,0 +1,89 @@
+"""Imports go down the layers only, and decisions decide without a clock, a loop or chance."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "cano"
+
+LAYERS = [
+    ["errors", "events"],
+    ["_history", "_data", "_graph", "join"],
+    ["_deadline", "context", "resources", "memory"],
+    ["policies"],
+    ["tasks"],
+    ["_audience", "_clock", "_plan", "_check", "_run", "handle", "workflow"],
+    ["executors", "testing", "demo", "cli", "__main__"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+IMPURE = {"asyncio", "time", "random", "threading", "sqlite3"}
+ENGINE = LAYERS[5]
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def home(path: Path) -> str:
+    """The top-level name a file belongs to, such as `policies` or `_run`."""
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """What *path* imports when it is loaded or run; imports for type checkers do not count."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def test_every_module_has_a_layer() -> None:
+    """A new top-level module must be given its place."""
+    assert set() == {home(path) for path in modules()} - set(RANK)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_down(path: Path) -> None:
+    """A module imports from its own layer or those below, never from above."""
+    mine = home(path)
+    above = {
+        name
+        for name in imported(path)
+        if name.startswith("cano.")
+        and (target := name.split(".")[1]) in RANK
+        and RANK[target] > RANK[mine]
+    }
+
+    assert set() == above
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_decisions_are_pure(layer: int) -> None:
+    """Vocabulary and decisions never import a loop, a clock, chance or a store."""
+    for name in LAYERS[layer]:
+        tops = {module.split(".")[0] for module in imported(SOURCE / f"{name}.py")}
+
+        assert set() == tops & IMPURE, name
+
+
+@pytest.mark.parametrize("name", ENGINE)
+def test_the_engine_knows_contracts_only(name: str) -> None:
+    """No engine module imports a task model or a policy, only their contracts."""
+    known = {"cano.policies.policy", "cano.tasks.task", "cano.tasks.verb", "cano.tasks.function"}
+    named = {
+        module
+        for module in imported(SOURCE / f"{name}.py")
+        if module.startswith(("cano.policies", "cano.tasks"))
+        and not any(module == k or module.startswith(k + ".") for k in known)
+    }
+
+    assert set() == named
