@@ -8,8 +8,8 @@ from time import process_time
 from typing import Any
 
 from bench.harness import Batch, Line
-from bench.memory import Gate, Step, flow, wait
-from cano import Retry, Timeout
+from bench.split import Step, for_ever
+from cano import Context, Retry, Timeout, Workflow
 from cano.errors import RunCancelledError
 
 TIMES = 500
@@ -21,7 +21,6 @@ def to_the_end(start: Callable[[], Awaitable[End]]) -> Batch:
     """The time from cancelling to knowing; starting does not count."""
 
     async def batch() -> float:
-        Gate.future = asyncio.get_running_loop().create_future()
         spent = 0.0
         for _ in range(TIMES):
             end = await start()
@@ -36,7 +35,7 @@ def to_the_end(start: Callable[[], Awaitable[End]]) -> Batch:
 
 
 async def bare() -> End:
-    task = asyncio.ensure_future(wait(None))
+    task = asyncio.ensure_future(for_ever(None))
 
     async def end() -> None:
         task.cancel()
@@ -49,10 +48,14 @@ async def bare() -> End:
 
 
 def ours(*policies: Any) -> Callable[[], Awaitable[End]]:
-    workflow = flow(*policies)
+    async def wait(ctx: Context[Any]) -> Step:
+        await for_ever(ctx)
+        return Step.DONE
+
+    workflow = Workflow(Step).exits(Step.DONE).register(Step.SPLIT, wait, *policies)
 
     async def start() -> End:
-        handle = await workflow.start_run(Step.WAIT)
+        handle = await workflow.start_run(Step.SPLIT)
 
         async def end() -> None:
             await handle.cancel()

@@ -166,8 +166,8 @@ def linear() -> Line:
     )
 
 
-def _leading_to(there: Any) -> Callable[[Context[Any]], Awaitable[Any]]:
-    async def go(ctx: Context[Any]) -> Any:
+def _leading_to(there: Enum) -> Task[Enum]:
+    async def go(ctx: Context[Any]) -> Enum:
         return there
 
     return go

@@ -24,9 +24,9 @@ Prints:
     Epsilon is too late
     sold to Delta for 1.80
     cyd reads chess: UNSOLD
-    house ad: nothing on offer for chess; the split of BID had 0.6 s
+    house ad: nothing on offer for chess; the split of BID had 1 s
     dan reads news: UNSOLD
-    house ad: the split of LOOK_UP had 0.3 s
+    house ad: the split of LOOK_UP had 0.5 s
 """
 
 import asyncio
@@ -34,11 +34,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import Literal
 
-from cano import Branch, Context, Split, Workflow
-from cano.errors import JoinFailedError
+from cano import Branch, Context, JoinFailedError, Split, Workflow
 from cano.join import PartialTimeout
 
-MS = 0.003  # seconds: three times life-size, so that a busy machine keeps the order too
+MS = 0.005  # five times life-size, as between a bid at 190 and the deadline lie only 10 ms
 
 
 class Step(StrEnum):

@@ -1,7 +1,7 @@
 """Tasks as classes: settings in the constructor, policies on the class, resources as parameters.
 
 `Ship` is one class and two tasks. It carries its own `Retry`, and is handed the resources it
-names: a carrier's line, which is opened before the run and closed after it, and the run's
+names: a line to the carrier, opened before the first run and closed after the last, and a
 `MemoryStore`. `BySize` is a `RouterTask`: it decides where to go, and nothing else.
 
 Prints:
@@ -18,8 +18,17 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Literal
 
-from cano import Context, Resources, Retry, RouterTask, Task, Timeout, Workflow
-from cano.memory import Key, MemoryStore
+from cano import (
+    Context,
+    Key,
+    MemoryStore,
+    Resources,
+    Retry,
+    RouterTask,
+    Task,
+    Timeout,
+    Workflow,
+)
 
 
 class Step(StrEnum):

@@ -27,6 +27,7 @@ from typing import Any, Literal
 from cano import Branch, Context, Split, Workflow, join
 
 MILLISECONDS = {"a": 40, "b": 80, "c": 120, "d": 190, "e": 250}
+MS = 0.002  # twice life-size, so that a busy machine keeps the order too
 
 STRATEGIES: dict[str, join.Join] = {
     "All()": join.All(),
@@ -56,7 +57,7 @@ class Row:
 
 def branch(name: str, milliseconds: int) -> Branch[str]:
     async def work(ctx: Context[Any]) -> str:
-        await ctx.sleep(milliseconds / 1000)
+        await ctx.sleep(milliseconds * MS)
         if name == "c":
             raise ValueError("c always fails")
         return name
@@ -73,7 +74,7 @@ async def look(ctx: Context[Row]) -> Literal[Race.DONE]:
     signs |= dict.fromkeys(split.cancelled, "~")
     signs |= {result.index: "✗" if result.error else "✓" for result in split}
     outcome = "fails" if ctx.error else "joins"
-    elapsed = (asyncio.get_running_loop().time() - row.began) * 1000
+    elapsed = (asyncio.get_running_loop().time() - row.began) / MS
     row.text = f"{outcome}   {split.reason:10} {elapsed:4.0f} ms   {'  '.join(signs.values())}"
     return Race.DONE
 
@@ -84,7 +85,7 @@ async def race(strategy: join.Join) -> str:
         then=Race.LOOK,
         join=strategy,
         bulkhead=4,
-        timeout=0.22 if isinstance(strategy, join.PartialTimeout) else None,
+        timeout=240 * MS if isinstance(strategy, join.PartialTimeout) else None,
     )
     flow = (
         Workflow(Race, data=Row)

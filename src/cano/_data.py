@@ -1,16 +1,23 @@
 """Run data: what type it may have, fresh values, and how it is written down and brought back.
 
-A snapshot maps each field to its JSON, so that two snapshots say which fields changed, and a
+A snapshot maps each attribute to its JSON, so that two snapshots say which fields changed, and a
 store can keep the changed ones alone. Dataclasses and msgspec structs are written by msgspec,
 pydantic models by themselves.
+
+Rule 1: what is written down comes back equal, or writing it is an error. A value comes back as
+        what its field is annotated with: a tuple in a `Sequence` field as a list.
+Rule 2: what cannot ever be written down is found in the type, before the first run.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Generic, TypeAlias, TypeVar, get_type_hints
+from math import isfinite
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast, get_type_hints
 
 import msgspec
 
@@ -21,12 +28,21 @@ D = TypeVar("D")
 Snapshot: TypeAlias = dict[str, bytes]
 
 
+class FieldType(NamedTuple):
+    """How one field is read back."""
+
+    decode: Callable[[bytes], Any]
+    loose: bool
+    """Whether it may hold anything, so that what it holds must be looked at when written."""
+
+
 class DataType(Generic[D]):
     """How values of one type are made, written down and brought back."""
 
-    def __init__(self, kind: type[D], decoders: Mapping[str, Callable[[bytes], Any]]) -> None:
+    def __init__(self, kind: type[D], fields: Mapping[str, FieldType], frozen: bool) -> None:
         self.kind = kind
-        self._decoders = decoders
+        self.fields = fields
+        self.frozen = frozen
 
     def new(self) -> D:
         """A fresh value, from the type's own defaults. Raises `DataError` if one is missing."""
@@ -41,9 +57,12 @@ class DataType(Generic[D]):
     def snapshot(self, data: D) -> Snapshot:
         """Write every field down. Raises `DataError` naming the field that cannot be."""
         saved: Snapshot = {}
-        for name, value in self._fields(data):
+        for name, (decode, loose) in self.fields.items():
+            value = getattr(data, name)
             try:
-                saved[name] = _encode(value)
+                saved[name] = raw = _encode(value)
+                if loose or b"null" in raw:
+                    _verify(value, raw, decode if loose else None)
             except Exception as error:
                 raise DataError(
                     f"{self.kind.__name__}.{name} holds a {type(value).__name__} that cannot be "
@@ -53,110 +72,214 @@ class DataType(Generic[D]):
 
     def restore(self, data: D, saved: Snapshot) -> D:
         """Bring every field back to what was saved: in *data* itself, or a copy if it is frozen."""
-        return self._put(data, {name: self._decoders[name](raw) for name, raw in saved.items()})
+        values = {name: self._read(name, raw) for name, raw in saved.items()}
+        put: Callable[..., None] = setattr
+        if self.frozen:
+            data = copy.copy(data)
+            struct = isinstance(data, msgspec.Struct)
+            put = msgspec.structs.force_setattr if struct else object.__setattr__
+        for name, value in values.items():
+            put(data, name, value)
+        return data
 
     def problem(self, data: object) -> str | None:
         """Why *data* is not what this workflow's runs work on, if so."""
-        if isinstance(data, self.kind):
+        kind = type(data)
+        if kind is self.kind:
             return None
-        return f"run data is a {type(data).__name__}, not a {self.kind.__name__}"
+        wanted = self.kind.__name__
+        if not isinstance(data, self.kind):
+            return f"run data is a {kind.__name__}, not a {wanted}"
+        if data_type(kind).fields.keys() != self.fields.keys():
+            return (
+                f"run data is a {kind.__name__}, whose own fields a {wanted} does not have; "
+                f"say data={kind.__name__} to the workflow"
+            )
+        return None
 
-    def _fields(self, data: D) -> list[tuple[str, Any]]:
-        return [(name, getattr(data, name)) for name in self._decoders]
-
-    def _put(self, data: D, values: dict[str, Any]) -> D:
+    def _read(self, name: str, raw: bytes) -> Any:
         try:
-            for name, value in values.items():
-                setattr(data, name, value)
-        except (AttributeError, TypeError):  # frozen: the first assignment is refused
-            replace: Any = msgspec.structs.replace
-            if not isinstance(data, msgspec.Struct):
-                replace = dataclasses.replace
-            copied: D = replace(data, **values)
-            return copied
-        return data
+            return self.fields[name].decode(raw)
+        except Exception as error:
+            raise DataError(
+                f"{self.kind.__name__}.{name} was saved as {raw[:100].decode(errors='replace')}, "
+                f"which is not what it is annotated with: {error}; mend the annotation, or what "
+                "is assigned to it"
+            ) from error
 
 
-class _PydanticData(DataType[D]):
+class _PydanticData(DataType[Any]):
     """A pydantic model writes and validates itself; its JSON is split into fields here."""
 
-    def _fields(self, data: D) -> list[tuple[str, Any]]:
-        dumped: dict[str, Any] = data.model_dump(mode="json")  # type: ignore[attr-defined]
-        return [(name, dumped[name]) for name in self._decoders]
+    def snapshot(self, data: Any) -> Snapshot:
+        computed = set(self.kind.model_computed_fields)
+        try:
+            dumped = data.model_dump(mode="json", by_alias=False, exclude=computed)
+        except Exception as error:
+            raise DataError(
+                f"a {self.kind.__name__} cannot be written down: {error}; keep such objects in "
+                "resources, not in run data"
+            ) from error
+        return {name: _encode(value) for name, value in dumped.items()}
 
-    def _put(self, data: D, values: dict[str, Any]) -> D:
-        restored = self.kind.model_validate(values)  # type: ignore[attr-defined]
-        data.__dict__.update(restored.__dict__)
+    def restore(self, data: Any, saved: Snapshot) -> Any:
+        text = b",".join([_encode(name) + b":" + raw for name, raw in saved.items()])
+        try:
+            restored = self.kind.model_validate_json(b"{" + text + b"}", by_name=True)
+        except Exception as error:
+            raise DataError(
+                f"a {self.kind.__name__} cannot be read back: {error}; its validators must accept "
+                "what it has become"
+            ) from error
+        if self.frozen:
+            return restored
+        for part in ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__"):
+            object.__setattr__(data, part, getattr(restored, part))
         return data
+
+
+def data_type(kind: type[D]) -> DataType[D]:
+    """Look at *kind*, once. Raises `DataError` if runs cannot work on it."""
+    if not isinstance(kind, type):
+        raise DataError(f"data must be a class, not {kind!r}; pass the class itself")
+    anything: Any = kind
+    return _look(anything)
 
 
 @lru_cache(maxsize=256)
-def data_type(kind: type[D]) -> DataType[D]:
-    """Look at *kind* once. Raises `DataError` if runs cannot work on it."""
-    if hasattr(kind, "model_validate") and hasattr(kind, "model_fields"):
-        fields: Any = getattr(kind, "model_fields")  # noqa: B009 -- no type says that it is there
-        return _PydanticData(kind, dict.fromkeys(fields, msgspec.json.decode))
-    if not (dataclasses.is_dataclass(kind) or issubclass(kind, msgspec.Struct)):
+def _look(kind: type[Any]) -> DataType[Any]:
+    if hasattr(kind, "model_validate_json") and hasattr(kind, "model_fields"):
+        return _look_at_model(kind)
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+        frozen: bool = kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    elif issubclass(kind, msgspec.Struct):
+        names = list(kind.__struct_fields__)
+        frozen = kind.__struct_config__.frozen
+    else:
         raise DataError(
             f"run data of type {kind.__name__} cannot be written down; "
             "use a dataclass, a msgspec.Struct or a pydantic model"
         )
-    hints = get_type_hints(kind, include_extras=True)
-    names = (
-        [field.name for field in dataclasses.fields(kind)]
-        if dataclasses.is_dataclass(kind)
-        else list(kind.__struct_fields__)  # type: ignore[attr-defined]
-    )
-    return DataType(kind, {name: _decoder(kind, name, hints[name]) for name in names})
+    try:
+        hints = get_type_hints(kind, include_extras=True)
+    except Exception as error:
+        raise DataError(
+            f"the annotations of {kind.__name__} cannot be read: {error}; define what they name "
+            "where the class can see it, at the top of its module"
+        ) from error
+    return DataType(kind, {name: _field(kind, name, hints[name]) for name in names}, frozen)
 
 
-def _decoder(owner: type[Any], name: str, hint: Any) -> Callable[[bytes], Any]:
+def _look_at_model(kind: Any) -> DataType[Any]:
+    hidden = [name for name, field in kind.model_fields.items() if field.exclude]
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            schema = kind.model_json_schema(mode="serialization")
+    except Exception as error:
+        raise DataError(
+            f"{kind.__name__} cannot be written down: {error}; keep such objects in resources, or "
+            "annotate what their field_serializer returns"
+        ) from error
+    if b'"writeOnly":true' in msgspec.json.encode(schema):
+        hidden.append("a secret")
+    if hidden:
+        raise DataError(
+            f"{kind.__name__} does not write down {', '.join(hidden)}, which would be lost; keep "
+            "such values in resources, or drop exclude=True"
+        )
+    fields = dict.fromkeys(kind.model_fields, FieldType(msgspec.json.decode, loose=False))
+    return _PydanticData(kind, fields, bool(kind.model_config.get("frozen")))
+
+
+def _field(owner: type[Any], name: str, hint: Any) -> FieldType:
     """How a field is read back. Raises `DataError` if its type says that it cannot be."""
     import msgspec.inspect  # noqa: PLC0415 -- only workflows with data pay for it
 
     try:
-        foreign = list(_foreign(msgspec.inspect.type_info(hint), set()))
+        parts = list(_parts(msgspec.inspect.type_info(hint), set()))
         decoder = msgspec.json.Decoder(hint, dec_hook=_revive)
     except TypeError as error:
         raise DataError(f"{owner.__name__}.{name} cannot be written down: {error}") from error
-    if foreign:
-        raise DataError(
-            f"{owner.__name__}.{name} holds a {foreign[0].__name__}, which cannot be written "
-            "down; keep such objects in resources, or give the field a plain type"
-        )
-    return decoder.decode
+    for part in parts:
+        if (foreign := _foreign(part)) is not None:
+            raise DataError(
+                f"{owner.__name__}.{name} holds {foreign}, which cannot be written down; keep "
+                "such objects in resources, or give the field a plain type"
+            )
+    loose = any(isinstance(part, msgspec.inspect.AnyType) for part in parts)
+    return FieldType(decoder.decode, loose)
 
 
-def _foreign(info: Any, seen: set[int]) -> list[type[Any]]:
-    """The types inside *info* that msgspec knows nothing about and we cannot revive either."""
-    if id(info) in seen:
-        return []
+def _parts(info: Any, seen: set[int]) -> Iterator[Any]:
+    """A type as msgspec sees it, and all types inside it."""
+    if id(info) in seen or not isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field):
+        return
     seen.add(id(info))
-    if isinstance(info, msgspec.inspect.CustomType):
-        return [] if hasattr(info.cls, "model_validate") else [info.cls]
-    if isinstance(info, msgspec.inspect.RawType | msgspec.inspect.ExtType):
-        return [type(info)]
-    if not isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field):
-        return []
-    found: list[type[Any]] = []
+    yield info
     for name in info.__struct_fields__:
-        part = getattr(info, name)
-        for inner in part if isinstance(part, tuple) else (part,):
-            found += _foreign(inner, seen)
-    return found
+        inside = getattr(info, name)
+        for part in inside if _several(inside) else (inside,):
+            yield from _parts(part, seen)
+
+
+def _several(inside: object) -> TypeGuard[tuple[Any, ...]]:
+    return isinstance(inside, tuple)
+
+
+def _foreign(part: Any) -> str | None:
+    """What of a type msgspec knows nothing about and we cannot revive either."""
+    types: Any = msgspec.inspect
+    if isinstance(part, types.CustomType):
+        known = hasattr(part.cls, "__fspath__") or hasattr(part.cls, "model_validate_json")
+        return None if known else f"a {part.cls.__name__}"
+    if isinstance(part, types.RawType | types.ExtType):
+        return f"a {type(part).__name__}"
+    if isinstance(part, types.DictType) and not isinstance(
+        part.key_type,
+        types.StrType | types.IntType | types.FloatType | types.DecimalType | types.UUIDType
+        | types.DateTimeType | types.DateType | types.TimeType | types.TimeDeltaType
+        | types.EnumType | types.LiteralType | types.BytesType | types.UnionType | types.AnyType
+    ):  # fmt: skip
+        return f"a dict with keys of {type(part.key_type).__name__}"
+    return None
 
 
 def _encode(value: Any) -> bytes:
-    return msgspec.json.encode(value, enc_hook=_reduce, order="deterministic")
+    return msgspec.json.encode(value, enc_hook=_reduce)  # unsorted: a dict keeps its order
+
+
+def _verify(value: Any, raw: bytes, decode: Callable[[bytes], Any] | None) -> None:
+    """Raise `ValueError` if *raw* says something else than *value*."""
+    if b"null" in raw:
+        for leaf in _leaves(msgspec.to_builtins(value, enc_hook=_reduce)):
+            if isinstance(leaf, float) and not isfinite(leaf):
+                raise ValueError(f"JSON has no {leaf}")
+    if decode is not None and decode(raw) != value:
+        raise ValueError("it would come back as something else; annotate the field with its type")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    kind = cast("Any", type(value))
+    if kind is dict:
+        value = value.values()
+    elif kind not in (list, tuple, set, frozenset):
+        yield value
+        return
+    for inner in value:
+        yield from _leaves(inner)
 
 
 def _reduce(value: Any) -> Any:
+    if hasattr(value, "__fspath__"):
+        return value.__fspath__()
     if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=False)
     raise NotImplementedError(f"{type(value).__name__} is no type that JSON or msgspec knows")
 
 
 def _revive(kind: type[Any], value: Any) -> Any:
-    if hasattr(kind, "model_validate"):
-        return kind.model_validate(value)
-    raise NotImplementedError(f"{kind.__name__} is no type that JSON or msgspec knows")
+    if hasattr(kind, "__fspath__"):
+        return kind(value)
+    model: Any = kind
+    return model.model_validate_json(msgspec.json.encode(value), by_name=True)

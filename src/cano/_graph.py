@@ -3,40 +3,91 @@
 Rule 1: a return annotation `Literal[Step.A, Step.B]` is the edge set; a bare `Step` (or none)
         means anywhere, and proves nothing.
 Rule 2: only what is certain is an error. Where any edge is unknown, reachability stays silent.
+Rule 3: `Never` is an end like an exit: the task says that it always raises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, Literal, Never, NoReturn, TypeVar, Union, get_args, get_origin
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    Never,
+    NoReturn,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 S = TypeVar("S", bound=Enum)
 
-Edges = Mapping[str, frozenset[str] | None]
+Edges: TypeAlias = Mapping[str, frozenset[str] | None]
 """Where each state that has a task may lead, by name; None is anywhere."""
 
+Targets: TypeAlias = frozenset[Enum] | type[Enum] | str | None
+"""What a return annotation says: these states; any of that enum; no state at all but what the
+text says; or nothing."""
 
-def targets_of(hint: Any) -> frozenset[Enum] | str | None:
-    """The states a return annotation names; None for anywhere; a text if it is no state at all."""
-    if hint is None or hint is Any or isinstance(hint, TypeVar):
-        return None if hint is not None else "None"
-    if hint in (Never, NoReturn):
+
+def targets_of(hint: Any) -> Targets:
+    """Read a return annotation."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return _members(parts)
+    if hint is Never or hint is NoReturn:
         return frozenset()
-    if get_origin(hint) is Literal:
-        members = get_args(hint)
-        stray = [value for value in members if not isinstance(value, Enum)]
-        return repr(stray[0]) if stray else frozenset(members)
-    if get_origin(hint) is Union or type(hint).__name__ == "UnionType":
-        parts = [targets_of(part) for part in get_args(hint)]
-        if any(part is None for part in parts):
-            return None
-        texts = [part for part in parts if isinstance(part, str)]
-        return texts[0] if texts else frozenset().union(*parts)  # type: ignore[arg-type]
-    if isinstance(hint, type) and not issubclass(hint, Enum):
-        return hint.__name__
-    return None
+    if origin is Union or origin is UnionType:
+        return _together([targets_of(part) for part in parts])
+    if origin is Annotated:
+        return targets_of(parts[0])
+    if hasattr(hint, "__value__"):  # `type Next = ...`
+        return targets_of(hint.__value__)
+    return _class(hint, origin, parts)
+
+
+def _class(hint: Any, origin: Any, parts: tuple[Any, ...]) -> Targets:
+    kind = type(None) if hint is None else origin or hint
+    if not isinstance(kind, type) or kind is Any or kind is object:
+        return None  # also a TypeVar, or a name that could not be read
+    if issubclass(kind, Awaitable):
+        return targets_of(parts[-1]) if parts else None
+    if issubclass(kind, Enum):
+        return kind
+    return str(hint) if parts else "None" if kind is type(None) else kind.__name__
+
+
+def _members(values: tuple[Any, ...]) -> Targets:
+    for value in values:
+        if not isinstance(value, Enum):
+            return repr(value)
+    try:
+        return frozenset(values)
+    except TypeError:  # an enum that defines __eq__ alone cannot be put into a set
+        return None
+
+
+def _together(parts: list[Targets]) -> Targets:
+    """A union of annotations. What is wrong in one part is wrong whatever the others are."""
+    members: set[Enum] = set()
+    known = True
+    for part in parts:
+        if isinstance(part, str):
+            return part
+        if isinstance(part, frozenset):
+            members |= part
+        else:
+            known = False
+    if known:
+        return frozenset(members)
+    enums = {part for part in parts if isinstance(part, type)}
+    return enums.pop() if len(enums) == 1 else None
 
 
 def reachable(start: str, edges: Edges) -> set[str] | None:
@@ -44,30 +95,32 @@ def reachable(start: str, edges: Edges) -> set[str] | None:
     seen = {start}
     waiting = [start]
     while waiting:
-        targets = edges.get(waiting.pop(), ())
+        targets = edges.get(waiting.pop(), frozenset())
         if targets is None:
             return None
-        new = targets - seen if targets else ()
-        seen.update(new)
-        waiting.extend(new)
+        new = targets - seen
+        seen |= new
+        waiting += new
     return seen
 
 
-def stuck(edges: Edges, exits: Iterable[str]) -> list[str]:
-    """The states from which no exit can be reached, whatever the tasks return."""
-    hopeful = set(exits)
-    open_states = dict(edges)
-    while True:
-        found = [
-            state
-            for state, targets in open_states.items()
-            if targets is None or not targets.isdisjoint(hopeful)
-        ]
-        if not found:
-            return list(open_states)
-        hopeful.update(found)
-        for state in found:
-            del open_states[state]
+def stuck(edges: Edges, ends: Iterable[str]) -> list[str]:
+    """The states from which none of *ends* can be reached, whatever the tasks return."""
+    before: dict[str, list[str]] = {}
+    hopeful = set(ends)
+    for state, targets in edges.items():
+        if not targets:  # anywhere, or always raising
+            hopeful.add(state)
+            continue
+        for target in targets:
+            before.setdefault(target, []).append(state)
+    waiting = list(hopeful)
+    while waiting:
+        for state in before.pop(waiting.pop(), ()):
+            if state not in hopeful:
+                hopeful.add(state)
+                waiting.append(state)
+    return [state for state in edges if state not in hopeful]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,41 +167,61 @@ class Graph(Generic[S]):
 
     def mermaid(self) -> str:
         """The graph as Mermaid text, as GitHub and many editors draw it."""
+        ids = {state.name: _id(state.name, i) for i, state in enumerate(self.states)}
         lines = ["flowchart TD"]
         if self.start is not None:
-            lines.append(f"    _start(( )) --> {self.start.name}")
+            lines.append(f"    _start(( )) --> {ids[self.start.name]}")
         for state in self.states:
-            label = self.labels.get(state.name)
-            shape = f'(["{state.name}"])' if label is None else f'["{state.name}<br/>{label}"]'
-            lines.append(f"    {state.name}{shape}")
+            text, label = _html(state.name), self.labels.get(state.name)
+            shape = f'(["{text}"])' if label is None else f'["{text}<br/>{_html(label)}"]'
+            lines.append(f"    {ids[state.name]}{shape}")
         for edge in self.edges:
             arrow = {"otherwise": "-. otherwise .->", "joins": "== joins ==>"}.get(edge.kind, "-->")
-            lines.append(f"    {edge.source.name} {arrow} {edge.target.name}")
+            lines.append(f"    {ids[edge.source.name]} {arrow} {ids[edge.target.name]}")
         lines += [
-            f"    {state.name} -.-> _any{i}[anywhere]" for i, state in enumerate(self.anywhere)
+            f"    {ids[state.name]} -.-> _any{i}[anywhere]" for i, state in enumerate(self.anywhere)
         ]
         return "\n".join(lines) + "\n"
 
     def dot(self) -> str:
         """The graph as Graphviz DOT text."""
-        lines = [f'digraph "{self.name}" {{', '    node [fontname="sans-serif" shape=box];']
+        ids = {state.name: _id(state.name, i) for i, state in enumerate(self.states)}
+        lines = [f"digraph {_quoted(self.name)} {{", '    node [fontname="sans-serif" shape=box];']
         if self.start is not None:
-            lines += ["    _start [shape=point];", f"    _start -> {self.start.name};"]
+            lines += ["    _start [shape=point];", f"    _start -> {ids[self.start.name]};"]
         for state in self.states:
-            label = self.labels.get(state.name)
-            look = (
-                f'label="{state.name}\\n{label}" style=rounded'
-                if label is not None
-                else f'label="{state.name}" peripheries=2'
-            )
-            lines.append(f'    {state.name} [id="{state.name}" {look}];')
+            name, label = state.name, self.labels.get(state.name)
+            text = _quoted(name if label is None else name + "\n" + label)
+            look = "peripheries=2" if label is None else "style=rounded"
+            lines.append(f"    {ids[name]} [id={_quoted(name)} label={text} {look}];")
         for edge in self.edges:
             look = {
                 "otherwise": ' [style=dashed label="otherwise"]',
                 "joins": ' [penwidth=2 label="joins"]',
             }.get(edge.kind, "")
-            lines.append(f"    {edge.source.name} -> {edge.target.name}{look};")
+            lines.append(f"    {ids[edge.source.name]} -> {ids[edge.target.name]}{look};")
         if self.anywhere:
             lines.append('    _anywhere [label="anywhere" shape=none];')
-        lines += [f"    {state.name} -> _anywhere [style=dotted];" for state in self.anywhere]
+        lines += [f"    {ids[state.name]} -> _anywhere [style=dotted];" for state in self.anywhere]
         return "\n".join([*lines, "}"]) + "\n"
+
+
+_RESERVED = {
+    "class", "classdef", "click", "default", "digraph", "direction", "edge", "end", "flowchart",
+    "graph", "linkstyle", "node", "strict", "style", "subgraph",
+}  # fmt: skip
+"""What Mermaid or DOT take for a word of their own."""
+
+
+def _id(name: str, index: int) -> str:
+    plain = name.isascii() and name.isidentifier()
+    return name if plain and name.lower() not in _RESERVED else f"state{index}"
+
+
+def _html(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from enum import Enum
 from typing import Any, Generic, NoReturn
 
@@ -19,6 +18,7 @@ from cano._audience import Audience
 from cano._clock import clock
 from cano._data import DataType
 from cano._history import NOTHING_YET, Phase, evolve
+from cano._kinds import did_you_mean
 from cano._plan import Plan, Step
 from cano.context import Context
 from cano.errors import (
@@ -224,13 +224,10 @@ class Run(Generic[S]):
         if isinstance(returned, states):
             why = f"{returned.name} has no task and is not an exit; register a task for it"
         else:
-            known = [member.name for member in states]
-            asked = getattr(returned, "name", returned)
-            close = get_close_matches(str(asked).upper(), known, 1)
+            names = [member.name for member in states]
+            hint = did_you_mean(str(getattr(returned, "name", returned)).upper(), names)
             why = f"that is no member of {states.__name__}" + (
-                f"; did you mean {states.__name__}.{close[0]}?"
-                if close
-                else f"; return one of its members: {', '.join(known)}"
+                hint or f"; return one of its members: {', '.join(names)}"
             )
             if returned is None:
                 why += ". A task without a return statement returns None"

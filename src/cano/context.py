@@ -219,7 +219,7 @@ class Context(Generic[D]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as a copy that can be read but has no run to speak to."""
         plain = (self.run_id, self.state, self.data, self.attempt, self.branch)
-        return _detached, plain
+        return _detached, (*plain, self.split, self.error)
 
 
 class _Detached:
@@ -235,16 +235,25 @@ class _Detached:
 
     def __getattr__(self, name: str) -> Any:
         raise DetachedContextError(
-            "this context was sent to another process: it knows run_id, state, data, attempt and "
-            f"branch, but has no {name}; pass what the function needs as an argument"
+            "this context was sent to another process: it knows run_id, state, data, attempt, "
+            "branch, item, split and error, but "
+            f"has no {name}; pass what the function needs as an argument"
         )
 
 
 def _detached(
-    run_id: str, state: Enum, data: Any, attempt: int, branch: BranchInfo | None
+    run_id: str,
+    state: Enum,
+    data: Any,
+    attempt: int,
+    branch: BranchInfo | None,
+    split: SplitResult[Any] | None,
+    error: Exception | None,
 ) -> Context[Any]:
     host: Any = _Detached(run_id)
     context = Context(host, [state], data)
     context.attempt = attempt
     context.branch = branch
+    context.split = split
+    context.error = error
     return context

@@ -15,18 +15,19 @@ from __future__ import annotations
 import ast
 import os
 import re
+import stat
 import sysconfig
 import time
 import tokenize
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from heapq import nlargest
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from cano import Context, Retry, RouterTask, Split, Timeout, Workflow
+from cano import Context, Observer, Retry, RouterTask, Split, Timeout, Workflow
 from cano.errors import WorkerCrashedError
 from cano.executors import process, thread
 from cano.join import Tolerate
@@ -37,6 +38,8 @@ LARGEST = 16 * 1024 * 1024
 """Larger files are left unread: parsed, they take some fifty times their size in memory."""
 KEPT = 100
 """How many of the longest functions, largest modules, ... are kept."""
+RANKINGS = ("imports", "raises", "names")
+PLACES = ("longest", "deepest", "largest")
 SKIPPED = {"site-packages", "dist-packages", "node_modules", "__pycache__"}
 
 
@@ -93,22 +96,15 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Take in what was counted elsewhere."""
-        for name, mine in vars(self).items():
-            theirs = getattr(other, name)
-            if isinstance(mine, dict):
+        for name in vars(self):
+            mine: Any = getattr(self, name)
+            theirs: Any = getattr(other, name)
+            if name in RANKINGS:
                 for key, number in theirs.items():
                     mine[key] = mine.get(key, 0) + number
             else:
-                setattr(self, name, mine + theirs)
-        for places in (self.longest, self.deepest, self.largest):
-            places[:] = nlargest(KEPT, places)
-
-
-class Chunk(NamedTuple):
-    """Some of the files below *root*: what one branch reads."""
-
-    root: str
-    files: list[str]
+                together = mine + theirs
+                setattr(self, name, nlargest(KEPT, together) if name in PLACES else together)
 
 
 @dataclass
@@ -124,41 +120,46 @@ class Survey:
 # The tasks.
 
 
-async def find(ctx: Context[Survey]) -> Literal[Step.CHOOSE]:
-    """Look for source files, in a thread, because disks block."""
+def find(ctx: Context[Survey]) -> Literal[Step.CHOOSE]:
+    """Look for source files. It waits for a disk, and so is registered as `thread(find)`."""
     survey = ctx.data
-    survey.chunks, survey.bytes, survey.counts.unread = await list_files(ctx, survey.root)
+    files, survey.counts.unread = sources(survey.root)
+    survey.bytes = sum(size for _, size in files)
+    survey.chunks = chunked(files)
     return Step.CHOOSE
 
 
 class Choose(RouterTask[Step]):
-    """A router decides where to go and does nothing else."""
+    """A router decides where to go, and does nothing else."""
 
     async def route(self, ctx: Context[Survey]) -> Literal[Step.READ, Step.EMPTY]:
         """There may be nothing to read."""
         return Step.READ if ctx.data.chunks else Step.EMPTY
 
 
-def read(workers: int) -> Split[Step]:
-    """One branch per chunk, each in another process, *workers* at a time.
+def read(ctx: Context[Survey], files: list[str]) -> Counts:
+    """Count what is in some of the files: a branch of the split in READ.
 
-    A file that cannot be parsed is a finding, not a failure. What can fail is a whole branch, when
-    its process dies or hangs: it is tried again, and if that does not help, the survey goes on
-    without it, as long as most of the others succeed.
+    It needs a core of its own, and so is passed as `process(read)`. A file that cannot be parsed
+    is a finding, not a failure.
     """
-    return Split.over(
-        lambda survey: [Chunk(survey.root, files) for files in survey.chunks],
-        run=process(count_chunk),
-        name=lambda chunk: chunk.files[0],
-        bulkhead=workers,
-        join=Tolerate(share=0.5),
-        then=Step.ADD_UP,
-    )
+    began = time.process_time()
+    counts = Counts()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other people's invalid escapes are not our concern
+        for name in files:
+            try:
+                with tokenize.open(Path(ctx.data.root, name)) as file:  # in the encoding it states
+                    counts.add(count(file.read(), name))
+            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                counts.unread.append((name, reason(error)))
+    counts.seconds = time.process_time() - began
+    return counts
 
 
 async def add_up(ctx: Context[Survey]) -> Literal[Step.DONE]:
-    """Put together what the branches found; what they lost is said, too."""
-    assert ctx.split is not None  # this state comes after a split
+    """Put together what the branches found; what was lost with one is said, too."""
+    assert ctx.split is not None  # noqa: S101 -- this state follows a split
     counts = ctx.data.counts
     for part in ctx.split.values:
         counts.add(part)
@@ -167,14 +168,29 @@ async def add_up(ctx: Context[Survey]) -> Literal[Step.DONE]:
     return Step.DONE
 
 
-def workflow(workers: int | None = None) -> Workflow[Step, Survey]:
-    """Everything above, put together. It is checked before it runs: try `cano graph cano.demo:workflow`."""
+def workflow(
+    workers: int | None = None, *, observers: Sequence[Observer] = ()
+) -> Workflow[Step, Survey]:
+    """Everything above, put together; `cano graph cano.demo:workflow` draws it.
+
+    A branch whose process dies or hangs is tried again. If that does not help, the survey does
+    without it, as long as at least half of the others succeed.
+    """
+    workers = workers or os.cpu_count() or 2
+    split = Split.over(
+        lambda survey: survey.chunks,
+        run=process(read, limit=workers),
+        name=lambda files: files[0],
+        bulkhead=workers,
+        join=Tolerate(share=0.5),
+        then=Step.ADD_UP,
+    )
     again = Retry(attempts=3, on=(WorkerCrashedError, TimeoutError))
     return (
-        Workflow(Step, data=Survey, start=Step.FIND, name="demo", strict=True)
-        .register(Step.FIND, find)
+        Workflow(Step, data=Survey, start=Step.FIND, name="demo", observers=observers, strict=True)
+        .register(Step.FIND, thread(find))
         .register(Step.CHOOSE, Choose())
-        .register(Step.READ, read(workers or os.cpu_count() or 2), again, Timeout(60))
+        .register(Step.READ, split, again, Timeout(60))
         .register(Step.ADD_UP, add_up)
         .exits(Step.DONE, Step.EMPTY)
     )
@@ -183,54 +199,157 @@ def workflow(workers: int | None = None) -> Workflow[Step, Survey]:
 # The work.
 
 
-def count_chunk(chunk: Chunk) -> Counts:
-    """Count what is in the files of *chunk*. Runs in another process."""
-    began = time.process_time()
-    counts = Counts()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # other people's invalid escapes are not our concern
-        for name in chunk.files:
-            try:
-                with tokenize.open(Path(chunk.root, name)) as file:  # heeds the coding cookie
-                    counts.add(count_source(file.read(), name))
-            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
-                counts.unread.append((name, reason(error)))
-    counts.seconds = time.process_time() - began
-    return counts
-
-
-def count_source(text: str, name: str) -> Counts:
+def count(text: str, name: str) -> Counts:
     """Count what is in the source *text* of one module. Raises `SyntaxError` and its like."""
     tree = ast.parse(text)
     lines = text.split("\n")
     if not lines[-1]:
-        lines.pop()  # a file that ends with a newline does not begin another line
+        lines.pop()  # the newline at the end of a file does not begin another line
     counts = Counts(modules=1, lines=len(lines), largest=[Place(len(lines), "", name)])
-    counts.comments = sum(1 for found in COMMENTS.finditer(text) if found["alone"])
+    counts.comments = sum(1 for found in TOKEN.finditer(text) if found["alone"] is not None)
     counts.blank = sum(1 for line in lines if not line or line.isspace())
-    imported = set[str]()
-    deepest = Place(0, "", name)
     _count_docstring(tree, lines, counts)
+    deepest = Place(0, "", name)
     for node, level, scope in statements(tree):
+        place = f"{name}:{node.lineno}"
         if level > deepest.size:
-            deepest = Place(level, scope.rstrip("."), f"{name}:{node.lineno}")
+            deepest = Place(level, scope.rstrip("."), place)
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                counts.longest.append(Place(length, scope + node.name, place))
                 counts.functions += 1
                 counts.async_functions += isinstance(node, ast.AsyncFunctionDef)
-                counts.names[node.name] = counts.names.get(node.name, 0) + 1
-                length = node.end_lineno - node.lineno + 1
-                counts.longest.append(Place(length, f"{scope}{node.name}", f"{name}:{node.lineno}"))
+                _count(counts.names, node.name)
                 _count_docstring(node, lines, counts)
             case ast.ClassDef():
                 counts.classes += 1
                 _count_docstring(node, lines, counts)
             case ast.Import():
-                imported.update(alias.name.partition(".")[0] for alias in node.names)
-            case ast.ImportFrom(module=str(module), level=0):
-                imported.add(module.partition(".")[0])
+                for alias in node.names:
+                    counts.imports[alias.name.partition(".")[0]] = 1
+            case ast.ImportFrom(module=str(module), level=0) if module != "__future__":
+                counts.imports[module.partition(".")[0]] = 1
+            case ast.Raise(exc=ast.Name(kind) | ast.Call(func=ast.Name(kind))) if kind[0].isupper():
+                _count(counts.raises, kind)
             case _:
                 pass
-    counts.imports = dict.fromkeys(imported, 1)
     counts.deepest = [deepest]
     return counts
+
+
+def _count(counter: dict[str, int], key: str) -> None:
+    counter[key] = counter.get(key, 0) + 1
+
+
+def _count_docstring(
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef,
+    lines: list[str],
+    counts: Counts,
+) -> None:
+    """Its lines are docstring, the empty ones, too."""
+    match node.body[:1]:
+        case [ast.Expr(value=ast.Constant(value=str()) as text)]:
+            written = lines[text.lineno - 1 : text.end_lineno]
+            counts.documented += not isinstance(node, ast.Module)
+            counts.docstrings += len(written)
+            counts.blank -= sum(1 for line in written if not line or line.isspace())
+        case _:
+            pass
+
+
+def statements(tree: ast.Module) -> Iterator[tuple[ast.stmt, int, str]]:
+    """Every statement, how far it is indented, and the `Class.function.` it is in."""
+    waiting: list[tuple[ast.AST, int, str]] = [(node, 0, "") for node in tree.body]
+    while waiting:
+        node, level, scope = waiting.pop()
+        if isinstance(node, ast.stmt):
+            yield node, level, scope
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            scope += f"{node.name}."
+        for block in ("handlers", "cases", "body", "orelse", "finalbody"):
+            inside = getattr(node, block, ())
+            inner = level + (block != "handlers" and not _elif(node, block))
+            waiting += [(statement, inner, scope) for statement in inside]
+
+
+def _elif(node: ast.AST, block: str) -> bool:
+    """Whether a block is written `elif`: an `if` alone in an `else`, but not indented."""
+    match node:
+        case ast.If(orelse=[ast.If() as other]) if block == "orelse":
+            return other.col_offset == node.col_offset
+        case _:
+            return False
+
+
+TOKEN = re.compile(
+    r"""
+    ^[ \t\f]*(?P<alone>\#[^\n]*)          # a line that is all comment
+    | \#[^\n]*
+    | \"{3} (?: [^"\\]++ | \\. | "(?!"") )*+ \"{3}
+    | '{3} (?: [^'\\]++ | \\. | '(?!'') )*+ '{3}
+    | " (?: [^"\\\n]++ | \\. )*+ "
+    | ' (?: [^'\\\n]++ | \\. )*+ '
+    """,
+    re.VERBOSE | re.MULTILINE | re.DOTALL,
+)
+"""Comments and strings: a `#` in a string is no comment, and a quote in a comment no string."""
+
+
+def reason(error: BaseException) -> str:
+    """Why a file could not be read, in a line."""
+    match error:
+        case SyntaxError(msg=str(message), lineno=line):
+            what = re.sub(r" for '.*'", "", message)  # which file it is, is said elsewhere
+            return f"{what}, line {line}" if line else what
+        case OSError(strerror=str(message)):
+            return message
+        case _:
+            return f"{type(error).__name__}: {error}"
+
+
+def sources(root: str) -> tuple[list[tuple[str, int]], list[tuple[str, str]]]:
+    """The source files below *root* with their sizes; and what cannot be read, with the reasons.
+
+    Raises `OSError` if *root* itself cannot be read.
+    """
+    os.scandir(root).close()  # os.walk would be silent about it
+    files: list[tuple[str, int]] = []
+    unread: list[tuple[str, str]] = []
+
+    def closed(error: OSError) -> None:
+        unread.append((shown(os.path.relpath(error.filename, root)), reason(error)))
+
+    for folder, folders, names in os.walk(root, onerror=closed):
+        folders[:] = sorted(d for d in folders if d not in SKIPPED and not d.startswith("."))
+        for path in (Path(folder, name) for name in sorted(names) if name.endswith(".py")):
+            name = path.relative_to(root).as_posix()
+            try:
+                name.encode()
+                status = path.stat()
+            except (OSError, UnicodeEncodeError) as error:
+                unread.append((shown(name), reason(error)))
+                continue
+            if status.st_size > LARGEST:
+                unread.append((name, f"larger than {LARGEST:,} bytes"))
+            elif stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+                files.append((name, status.st_size))
+    return files, unread
+
+
+def shown(name: str) -> str:
+    """A file's name as text, even if it is none: to Linux, names are just bytes."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def chunked(files: Iterable[tuple[str, int]]) -> list[list[str]]:
+    """The names of *files*, in portions of about `CHUNK` bytes."""
+    chunks: list[list[str]] = []
+    room = 0
+    for name, size in files:
+        if not chunks or size > room:
+            chunks.append([])
+            room = CHUNK
+        chunks[-1].append(name)
+        room -= size
+    return chunks

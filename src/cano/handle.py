@@ -70,7 +70,7 @@ class RunHandle(Generic[S, D]):
         A task that does not heed the cancellation is cancelled again every 50 ms. Cancelling a
         run that has ended changes nothing.
         """
-        if self._task.done():
+        if self._task.done() or finished(self._run.history.phase):
             return
         self._run.cancelled = True
         if self._run.history.phase is Phase.NEW:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -173,7 +174,8 @@ class PartialTimeout:
 class Tolerate:
     """All run; at most *failures* of them, or a *share* in [0, 1), may fail.
 
-    At least *minimum* must succeed whatever the share allows.
+    At least *minimum* must succeed whatever the share allows. What has not finished by a deadline
+    counts as failed.
     """
 
     failures: int | None = None
@@ -192,12 +194,13 @@ class Tolerate:
         return total * numerator // denominator
 
     def verdict(self, tally: Tally, /) -> Verdict:
-        possible = tally.total - tally.failed
-        if tally.failed > self.allowed(tally.total) or possible < self.minimum:
+        allowed, possible = self.allowed(tally.total), tally.total - tally.failed
+        if tally.failed > allowed or possible < self.minimum:
             return FAIL
-        if tally.finished == tally.total:
-            return PROCEED
-        return FAIL if tally.expired else WAIT
+        if tally.finished < tally.total and not tally.expired:
+            return WAIT
+        missing = tally.total - tally.succeeded
+        return PROCEED if missing <= allowed and tally.succeeded >= self.minimum else FAIL
 
     def problem(self, total: int | None, timeout: float | None, /) -> str | None:
         if (self.failures is None) == (self.share is None):
@@ -231,7 +234,7 @@ class BranchResult(msgspec.Struct, Generic[T], frozen=True):
     error: Exception | None = None
 
 
-class SplitResult(msgspec.Struct, Generic[T], frozen=True):
+class SplitResult(msgspec.Struct, Generic[T], frozen=True, dict=True):
     """What a split came to. Every branch is in exactly one of the four lists, by index."""
 
     successes: tuple[BranchResult[T], ...] = ()
@@ -261,11 +264,21 @@ class SplitResult(msgspec.Struct, Generic[T], frozen=True):
 
     def __getitem__(self, key: int | str) -> BranchResult[T]:
         """The finished branch of that index or name. Raises `KeyError` for any other."""
-        for result in (*self.successes, *self.errors):
-            if key in (result.index, result.name):
-                return result
-        finished = ", ".join(f"{result.index} {result.name!r}" for result in self)
-        raise KeyError(f"branch {key!r} has no result; finished are: {finished or 'none'}")
+        try:
+            return self._by_key[key]
+        except KeyError:
+            named = [f"{result.index} {result.name!r}" for result in self]
+            finished = ", ".join([*named[:10], "…"] if len(named) > 10 else named) or "none"
+            raise KeyError(f"branch {key!r} has no result; finished are: {finished}") from None
+
+    def __contains__(self, key: object) -> bool:
+        """Whether the branch of that index or name finished."""
+        return key in self._by_key
+
+    @cached_property
+    def _by_key(self) -> dict[int | str, BranchResult[T]]:
+        results = (*self.successes, *self.errors)
+        return {key: result for result in results for key in (result.index, result.name)}
 
 
 __all__ = [  # noqa: RUF022 -- in the order a reader needs them

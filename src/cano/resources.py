@@ -12,11 +12,9 @@ import contextlib
 import logging
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from functools import partial
-from inspect import isawaitable
-from typing import Any, ClassVar, Final, Literal, Self, TypeGuard, TypeVar, cast
+from typing import Any, Final, Literal, Self, TypeGuard, TypeVar, cast
 
-import msgspec
-
+from cano._kinds import did_you_mean, fits, kind_name, shown
 from cano.errors import (
     DuplicateResourceError,
     ResourceError,
@@ -24,54 +22,14 @@ from cano.errors import (
     ResourceTypeError,
     StrayCancelledError,
 )
-from cano.memory import did_you_mean, fits, kind_name, shown
+from cano.health import Health, Healthy, ask, called
 
-__all__ = ["Degraded", "Health", "Healthy", "Resource", "Resources", "Unhealthy"]
+__all__ = ["Resource", "Resources"]
 
 T = TypeVar("T")
 _Phase = Literal["down", "setting up", "up", "tearing down"]
 logger = logging.getLogger(__name__)
 _LOCKS: Final = (asyncio.Lock, asyncio.Semaphore, asyncio.Condition)
-_GRACE: Final = 1.0  # seconds that a health check gets to end after it was cancelled
-
-
-class Health(msgspec.Struct, frozen=True, tag=True):
-    """How a resource is: `Healthy`, `Degraded` or `Unhealthy`, ordered by severity."""
-
-    severity: ClassVar[int] = 0
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is nothing to complain about."""
-        return self.severity == 0
-
-    def __lt__(self, other: Health) -> bool:
-        return self.severity < other.severity
-
-    def __le__(self, other: Health) -> bool:
-        return self.severity <= other.severity
-
-    def __str__(self) -> str:
-        reason = getattr(self, "reason", "")
-        return type(self).__name__.lower() + (f": {reason}" if reason else "")
-
-
-class Healthy(Health, frozen=True, tag=True):
-    """It works."""
-
-
-class Degraded(Health, frozen=True, tag=True):
-    """It works, but not as it should."""
-
-    severity: ClassVar[int] = 1
-    reason: str
-
-
-class Unhealthy(Health, frozen=True, tag=True):
-    """It does not work."""
-
-    severity: ClassVar[int] = 2
-    reason: str
 
 
 class Resource:
@@ -211,7 +169,7 @@ class Resources:
             id(given): _hook(self._values[name], "health") or _hook(given, "health")
             for name, given in self._given.items()
         }
-        answers = await asyncio.gather(*(_ask(hook, timeout) for hook in hooks.values()))
+        answers = await asyncio.gather(*(ask(hook, timeout) for hook in hooks.values()))
         said = dict(zip(hooks, answers, strict=True))
         return {name: said[id(given)] for name, given in self._given.items()}
 
@@ -329,7 +287,7 @@ class Resources:
             self._outside.difference_update(names)
             return partial(given.__aexit__, None, None, None)
         if setup := _hook(given, "setup"):
-            await _called(setup)
+            await called(setup)
         return _hook(given, "teardown")
 
     async def _stop_all(self) -> None:
@@ -338,7 +296,7 @@ class Resources:
         while self._standing:
             name, undo = self._standing.pop()
             try:
-                await _called(undo)
+                await called(undo)
             except BaseException as error:
                 if isinstance(error, Exception) or _is_stray(error):
                     logger.exception("tearing down resource %s failed", shown(name))
@@ -361,37 +319,7 @@ def _hook(resource: object, name: str) -> Callable[[], object] | None:
     return getattr(resource, name) if callable(getattr(type(resource), name, None)) else None
 
 
-async def _called(hook: Callable[[], object]) -> object:
-    answer = hook()
-    return await answer if isawaitable(answer) else answer
-
-
 def _is_stray(error: BaseException) -> bool:
     """Whether *error* is a cancellation that nobody asked for."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and bool(task and not task.cancelling())
-
-
-async def _ask(hook: Callable[[], object] | None, timeout: float) -> Health:
-    """Call a health hook; end it when it is late, but do not wait for that forever."""
-    if hook is None:
-        return Healthy()
-    check = asyncio.create_task(_called(hook))
-    try:
-        _, late = await asyncio.wait([check], timeout=timeout)
-    finally:
-        check.cancel()
-        await asyncio.wait([check], timeout=min(timeout, _GRACE))
-        # Somebody has to look at the error it may still end with, or asyncio complains.
-        check.add_done_callback(lambda task: task.cancelled() or task.exception())
-    if late:
-        stuck = "" if check.done() else "; it ignores its cancellation and was left alone"
-        return Unhealthy(f"no answer within {timeout:g} s{stuck}")
-    if check.cancelled():
-        return Unhealthy("the check was cancelled")
-    if (error := check.exception()) is not None:
-        return Unhealthy(f"{type(error).__name__}: {error}".removesuffix(": "))
-    answer = check.result()
-    if answer is None or answer is True:
-        return Healthy()
-    return answer if isinstance(answer, Health) else Unhealthy(f"the check said {answer!r:.100}")

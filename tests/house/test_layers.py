@@ -9,8 +9,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "cano"
 
 LAYERS = [
     ["errors", "events"],
-    ["_history", "_data", "_graph", "join"],
-    ["_deadline", "context", "resources", "memory"],
+    ["_history", "_data", "_graph", "_kinds", "join"],
+    ["_deadline", "context", "health", "resources", "memory"],
     ["policies"],
     ["tasks"],
     ["_audience", "_clock", "_plan", "_check", "_run", "handle", "workflow"],

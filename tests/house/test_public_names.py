@@ -9,7 +9,7 @@ from pathlib import Path
 import cano
 
 SOURCE = Path(cano.__file__).parent
-MODULES = ["cano.join", "cano.memory", "cano.resources", "cano.errors", "cano.testing"]
+MODULES = ["cano.join", "cano.memory", "cano.resources", "cano.health", "cano.errors", "cano.testing"]
 
 
 def test_all_is_sorted_and_true() -> None:

@@ -1,7 +1,6 @@
 """MemoryStore: typed values by key, copies on reading, atomic changes, many threads."""
 
 # The house writes `expected == actual`, which this rule takes for a slip.
-# ruff: noqa: SIM300
 
 from __future__ import annotations
 
@@ -17,8 +16,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from cano._kinds import fits, kind_name
 from cano.errors import CanoError, KeyNotFoundError, StoreError, ValueTypeError
-from cano.memory import Key, KeyValueStore, MemoryStore, fits, kind_name
+from cano.memory import Key, KeyValueStore, MemoryStore
 
 COUNT = Key("count", int)
 TAGS = Key("tags", list[str])

@@ -1,7 +1,6 @@
 """Resources: lookup by name and type, lifecycle shared by reference count, health."""
 
 # The house writes `expected == actual`, which this rule takes for a slip.
-# ruff: noqa: SIM300
 
 from __future__ import annotations
 
@@ -25,7 +24,8 @@ from cano.errors import (
     ResourceTypeError,
     StrayCancelledError,
 )
-from cano.resources import Degraded, Health, Healthy, Resource, Resources, Unhealthy
+from cano.health import Degraded, Health, Healthy, Unhealthy
+from cano.resources import Resource, Resources
 
 
 class Name(Enum):

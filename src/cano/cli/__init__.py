@@ -1,7 +1,7 @@
 """The `cano` command.
 
-`main` is its entry point. Nothing here is imported by the engine, and click and rich only when
-a command needs them.
+`main` is its entry point; one file per command holds the rest. The engine imports nothing from
+here, and here click and rich are imported only by what needs them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cano {__version__}")
         return 0
     try:
-        import click  # noqa: F401, PLC0415 -- only to see whether it is there
-    except ModuleNotFoundError:
+        from cano.cli.app import call  # noqa: PLC0415 -- click may not be there
+    except ModuleNotFoundError as error:
+        if error.name != "click":
+            raise
         from cano.cli.outcome import USAGE, missing  # noqa: PLC0415
 
         print(missing("click"), file=sys.stderr)
         return USAGE
-    from cano.cli.app import call  # noqa: PLC0415
-
     return call(arguments)

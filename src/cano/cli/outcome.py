@@ -1,8 +1,6 @@
-"""How a command ends: the exit codes, and the errors that lead to them."""
+"""How a command ends: its exit codes, and the exception that carries one."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from cano.errors import MissingExtraError
 
@@ -12,15 +10,22 @@ FAILED = 1
 USAGE = 2
 NOT_FOUND = 3
 INVALID = 4
-"""A definition or data that cannot be right."""
+"""A definition, or data, that cannot be right."""
 TIMED_OUT = 124
 INTERRUPTED = 130
 TERMINATED = 143
 
 
+class CommandError(Exception):
+    """Ends a command with *message* for the user and *code* for the shell."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 def missing(library: str) -> MissingExtraError:
-    """What to say when *library* is not installed."""
+    """What to say where *library* is not installed."""
     return MissingExtraError(
-        f"this command needs {library}, which is not installed; "
-        "install it with: pip install 'cano[cli]'"
+        f"the cano command needs {library}, which is not installed: pip install 'cano[cli]'"
     )

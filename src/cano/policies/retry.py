@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import inf, isfinite
+from math import inf
 from typing import Any, TypeAlias
 
 from cano.context import Context
@@ -30,13 +30,14 @@ class Retry:
     """Make a failed call again, at most *attempts* times in all, the first one included.
 
     The pause before attempt n + 1 is `delay * factor ** (n - 1)` seconds, spread by *jitter* to
-    both sides, and then cut to *max_delay*. An error that carries `retry_after` seconds is waited
-    for at least that long. Where the nearest timeout would strike before the pause is over, the
-    last error is raised at once.
+    both sides, and then cut to *max_delay*. After an error that carries `retry_after`, a number of
+    seconds, it is at least that long, *max_delay* or not: who asks for patience knows why. Where
+    the nearest timeout would strike before the pause is over, the last error is raised at once.
 
     By default every `Exception` is tried again but programming errors and errors whose class says
-    `retryable = False`; *on* (types, or a predicate) decides alone. Run data is brought back to
-    what it was before the attempt. After the last attempt its own exception is raised, with a note.
+    `retryable = False`. Any other *on* decides alone: types, or a predicate; `on=(Exception,)`
+    tries again after every one. Run data is brought back to what it was before the attempt. After
+    the last attempt its own exception is raised, with a note.
     """
 
     attempts: int = 4
@@ -51,17 +52,24 @@ class Retry:
     """A source of numbers in [0, 1), for the jitter; by default `random.random`."""
 
     def __post_init__(self) -> None:
-        numbers = {"delay": self.delay, "factor": self.factor, "max_delay": self.max_delay}
-        bad = [f"{name}={n}" for name, n in numbers.items() if not (isfinite(n) and n >= 0)]
-        if self.attempts < 1:
-            bad.append(f"attempts={self.attempts} (1 is a single try)")
+        if bad := ", ".join(self._problems()):
+            raise DefinitionError(f"Retry cannot work with {bad}")
+
+    def _problems(self) -> Iterator[str]:
+        if not 1 <= self.attempts < inf or self.attempts % 1:
+            yield f"attempts={self.attempts}: a whole number, 1 for a single try"
+        for name in ("delay", "factor", "max_delay"):
+            if not 0 <= getattr(self, name) < inf:
+                yield f"{name}={getattr(self, name)}: a finite number, 0 or more"
         if not 0 <= self.jitter <= 1:
-            bad.append(f"jitter={self.jitter} (a share of the delay, from 0 to 1)")
-        bad += [f"pause {n}" for n in self.pauses or () if not (isfinite(n) and n >= 0)]
-        if bad:
-            raise DefinitionError(
-                f"Retry cannot work with {', '.join(bad)}; pass finite numbers ≥ 0"
-            )
+            yield f"jitter={self.jitter}: a share of the delay, from 0 to 1"
+        if self.pauses is None:
+            return
+        for number, pause in enumerate(self.pauses):
+            if not 0 <= pause < inf:
+                yield f"pauses[{number}]={pause}: a finite number, 0 or more"
+        if len(self.pauses) != self.attempts - 1:
+            yield f"{len(self.pauses)} pauses: attempts={self.attempts} has one less than that"
 
     @classmethod
     def fixed(cls, attempts: int, delay: float, *, on: Which = Exception) -> Retry:
@@ -77,9 +85,10 @@ class Retry:
         """Whether *error* is one to try again after."""
         if self.on is Exception:
             return getattr(error, "retryable", True) and not isinstance(error, PROGRAMMING_ERRORS)
-        if isinstance(self.on, type | tuple):
-            return isinstance(error, self.on)
-        return self.on(error)
+        which: Any = self.on
+        if isinstance(which, type | tuple):
+            return isinstance(error, which)
+        return bool(which(error))
 
     def pause(self, failed: int, chance: float, retry_after: float = 0.0) -> float | None:
         """Seconds to wait after attempt *failed*; None when it was the last one.
@@ -88,21 +97,27 @@ class Retry:
         """
         if failed >= self.attempts:
             return None
+        return max(self._planned(failed, chance), retry_after)
+
+    def _planned(self, failed: int, chance: float) -> float:
         if self.pauses is not None:
-            return max(self.pauses[failed - 1], retry_after)
+            return self.pauses[failed - 1]
+        if not self.delay:
+            return 0.0
         try:
-            planned = self.delay * self.factor ** (failed - 1)
+            planned = self.delay * float(self.factor) ** (failed - 1)
         except OverflowError:
-            planned = inf
-        spread = planned * (1 + self.jitter * (2 * chance - 1)) if planned < inf else inf
-        return max(min(spread, self.max_delay), retry_after)
+            return self.max_delay
+        return min(planned * (1 + self.jitter * (2 * chance - 1)), self.max_delay)
 
     def wrap(self, call: Call[T], /) -> Call[T]:
         """Make *call* again as long as it fails and there are attempts left."""
 
         async def retrying(ctx: Context[Any]) -> T:
-            saved = ctx.snapshot()
-            attempt = ctx.attempt = 1
+            saved = ctx.snapshot() if ctx._kind is not None else None
+            if ctx._attempt != 1:
+                ctx.attempt = 1
+            attempt = 1
             while True:
                 try:
                     return await call(ctx)
@@ -125,7 +140,7 @@ class Retry:
             if attempt > 1:
                 error.add_note(f"cano: attempt {attempt}; not an error to try again after")
             return None
-        pause = self.pause(attempt, self._chance(), getattr(error, "retry_after", 0.0) or 0.0)
+        pause = self.pause(attempt, self._chance(), _patience(error))
         if pause is None:
             if attempt > 1:
                 error.add_note(f"cano: gave up after {attempt} attempts")
@@ -145,3 +160,9 @@ class Retry:
         from random import random  # noqa: PLC0415 -- 5 ms that most runs never need
 
         return random()  # noqa: S311 -- jitter is no secret
+
+
+def _patience(error: Exception) -> float:
+    """How long *error* asks to be left alone. Other libraries keep dates and texts there too."""
+    seconds = getattr(error, "retry_after", 0.0)
+    return seconds if isinstance(seconds, int | float) else 0.0

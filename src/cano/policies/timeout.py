@@ -38,7 +38,11 @@ class Timeout:
 
         async def timed(ctx: Context[Any]) -> T:
             alarm = ctx._alarm or ctx.alarm
-            alarm.push(seconds)
+            deadlines = alarm.deadlines
+            when = alarm.now() + seconds  # `push` and `pop` by hand: two calls less an attempt
+            deadlines.append(when)
+            if when < alarm.armed:
+                alarm.arm(when)
             try:
                 return await call(ctx)
             except CancelledError:
@@ -48,6 +52,8 @@ class Timeout:
                     ) from None
                 raise
             finally:
-                alarm.pop()
+                deadlines.pop()
+                if alarm.sent:
+                    alarm.settle()
 
         return timed

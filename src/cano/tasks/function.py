@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import ClassVar
 
+from cano._graph import Targets
 from cano.tasks.task import Guard, Runner, S, Task
-from cano.tasks.verb import describe
+from cano.tasks.verb import describe, no_state
 
 
 class FunctionTask(Task[S]):
     """A plain async function as a task."""
 
-    __slots__ = ("call", "verb_")
+    verb: ClassVar[str] = "call"
 
     def __init__(self, call: Callable[..., Awaitable[S]]) -> None:
         self.call = call
-        self.verb_ = describe(call)
+        self._said = describe(call)
 
     def bind(self, guard: Guard, /) -> Runner[S]:
         return guard(self.call)
 
-    def targets(self) -> frozenset[S] | None:
-        found: Any = self.verb_.targets
-        return found if isinstance(found, frozenset) else None
+    @property
+    def returns(self) -> Targets:
+        return self._said.targets
 
     def problems(self, total: float | None, /) -> Iterable[str]:
-        returns = self.verb_.targets
-        if isinstance(returns, str):
-            return (f"{self.label} is annotated to return {returns}, which is no state",)
-        return ()
+        return no_state(self._said)
 
     @property
     def label(self) -> str:
-        return self.verb_.name
+        return self._said.name

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import Enum
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast
 
+from cano._graph import Targets
 from cano.context import Context
 from cano.policies.policy import Call, Policy
-from cano.tasks.verb import describe
+from cano.tasks.verb import describe, no_state
 
 S = TypeVar("S", bound=Enum)
 T = TypeVar("T")
@@ -66,21 +67,29 @@ class Task(Generic[S]):
 
     def bind(self, guard: Guard, /) -> Runner[S]:
         """Compile into the one coroutine function that a visit awaits."""
-        return guard(getattr(self, self.verb))
+        return guard(self._work)
 
     def targets(self) -> frozenset[S] | None:
         """The states this can lead to; None if the annotations do not say."""
-        found = describe(getattr(self, self.verb)).targets
-        return found if isinstance(found, frozenset) else None  # type: ignore[return-value]
+        found = self.returns
+        return cast("frozenset[S]", found) if isinstance(found, frozenset) else None
+
+    @property
+    def returns(self) -> Targets:
+        """What the return annotation of the verb says; see `cano._graph.Targets`."""
+        return describe(self._work).targets
 
     def problems(self, total: float | None, /) -> Iterable[str]:
         """What is wrong with this definition, where a run has *total* seconds; with remedies."""
-        written = getattr(type(self), self.verb)
-        if getattr(written, "__module__", "").startswith("cano.tasks."):
-            name = type(self).__name__
-            yield f"{name} has no {self.verb}(); write `async def {self.verb}(self, ctx)` in it"
-        if isinstance(returns := describe(getattr(self, self.verb)).targets, str):
-            yield f"{self.label}.{self.verb} is annotated to return {returns}, which is no state"
+        # Whoever writes a `bind` of his own needs no verb.
+        if _ours(self.bind) and _ours(self._work):
+            yield f"{self.label} has no {self.verb}(); write `async def {self.verb}(self, ctx)`"
+        yield from no_state(describe(self._work))
+
+    @property
+    def _work(self) -> Any:
+        """The verb, as it was written; if it was not, what stands in its place."""
+        return getattr(self, self.verb, self.run)
 
     @property
     def label(self) -> str:
@@ -89,3 +98,8 @@ class Task(Generic[S]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} task>"
+
+
+def _ours(function: object) -> bool:
+    """Whether *function* is one of the library's own, which stand for what is to be written."""
+    return getattr(function, "__module__", "").startswith("cano.tasks.")

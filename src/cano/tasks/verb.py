@@ -7,13 +7,23 @@ be built anew for every request.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
-from enum import Enum
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, get_origin, get_type_hints
+from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace, UnionType
+from typing import (
+    Annotated,
+    Any,
+    NamedTuple,
+    TypeGuard,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 from weakref import WeakKeyDictionary
 
-from cano._graph import targets_of
+from cano._graph import Targets, targets_of
 from cano.context import Context
 
 T = TypeVar("T")
@@ -33,8 +43,7 @@ class Verb(NamedTuple):
 
     name: str
     wants: tuple[Wanted, ...]
-    targets: frozenset[Enum] | str | None
-    """See `targets_of`."""
+    targets: Targets
     problem: str | None
     """Why it cannot serve as a task's work, with the remedy."""
 
@@ -44,26 +53,28 @@ _KNOWN: WeakKeyDictionary[Any, dict[int, Verb]] = WeakKeyDictionary()
 
 def describe(call: Callable[..., Any], given: int = 1) -> Verb:
     """Describe *call*, whose first *given* parameters the engine fills: the context, the item."""
-    known = _known(getattr(call, "__func__", call))
-    if known is None:
-        return _look(call, given)
-    # A bound method is described without its self, the function it is made of with it.
-    key = -given if hasattr(call, "__func__") else given
-    found = known.get(key)
-    if found is None:
-        found = known[key] = _look(call, given)
-    return found
-
-
-def _known(function: Any) -> dict[int, Verb] | None:
-    """What is remembered of *function*; None if nothing can be."""
+    if isinstance(call, MethodType):
+        # A bound method is described without its self, the function it is made of with it.
+        function, key = call.__func__, -given
+    else:
+        function, key = call, given
     try:
-        known = _KNOWN.get(function)
-        if known is None:
-            known = _KNOWN[function] = {}
-    except TypeError:  # neither hashable nor weakly referable, such as a slotted instance
-        return None
-    return known
+        return _KNOWN[function][key]
+    except (KeyError, TypeError):
+        verb = _look(call, given)
+    with suppress(TypeError):  # neither hashable nor weakly referable, such as a slotted instance
+        _KNOWN.setdefault(function, {})[key] = verb
+    return verb
+
+
+def no_state(verb: Verb) -> Iterable[str]:
+    """Say so if what *verb* is annotated to return is no state."""
+    if isinstance(verb.targets, str):
+        return (
+            f"{verb.name} is annotated to return {verb.targets}, which is no state; "
+            "write -> Literal[Step.A, ...], or -> Step for anywhere",
+        )
+    return ()
 
 
 def inject(
@@ -83,59 +94,142 @@ def inject(
 
 
 def _look(call: Callable[..., Any], given: int) -> Verb:
-    plain = inspect.unwrap(call.func if isinstance(call, partial) else call)
-    name = getattr(plain, "__qualname__", type(call).__name__).replace("<locals>.", "")
-    problem = (
-        None
-        if _is_async(call)
-        else (
-            f"{name} is a plain function, which would block every other run; make it `async def`, or "
-            f"say where it runs: thread({name}) or process({name})"
-        )
-    )
+    function = _function_of(call)
+    name = getattr(function, "__qualname__", type(call).__name__)
+    name = name.replace("<locals>.", "").removesuffix(".__call__")
+    if isinstance(call, type) or not callable(call):
+        return Verb(name, (), None, _no_function(call, name))
+    hints = _hints(function)
+    problems: list[str] = []
+    if not _is_async(call, hints.get("return")):
+        problems.append(_how_not(call, name))
     try:
         parameters = list(inspect.signature(call).parameters.values())
     except (TypeError, ValueError):  # some builtins have no signature
-        return Verb(name, (), None, problem)
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    swallows = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    if len(positional) < given and not swallows and problem is None:
-        takes = "the context" if given == 1 else "the context and the item"
-        problem = (
-            f"{name} does not take {takes}; write `async def {name}(ctx{', item' * (given > 1)})`"
-        )
-    hints = _hints(plain)
-    wants = []
+        return Verb(name, (), targets_of(hints.get("return", Any)), "; ".join(problems) or None)
+    taken = [p for p in parameters if p.kind in _POSITIONAL][:given]
+    if len(taken) < given and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        problems.append(_too_few(call, name, given))
+    wants: list[Wanted] = []
+    bound = call.keywords if _is_partial(call) else ()
     for parameter in parameters:
-        if parameter in positional[:given] or parameter.kind in (
-            parameter.VAR_POSITIONAL,
-            parameter.VAR_KEYWORD,
-        ):
+        if parameter in taken or parameter.kind in _VARIABLE or parameter.name in bound:
             continue
-        kind = hints.get(parameter.name)
-        kind = get_origin(kind) or kind
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            problems.append(
+                f"{name} takes {parameter.name} by position only, but resources are passed by "
+                "name; drop the / from its parameters"
+            )
         optional = parameter.default is not parameter.empty
-        wants.append(Wanted(parameter.name, kind if isinstance(kind, type) else None, optional))
-    return Verb(name, tuple(wants), targets_of(hints.get("return", Any)), problem)
+        wants.append(Wanted(parameter.name, _class(hints.get(parameter.name)), optional))
+    targets = targets_of(hints.get("return", Any))
+    return Verb(name, tuple(wants), targets, "; ".join(problems) or None)
 
 
-def _is_async(call: Callable[..., Any]) -> bool:
-    if not (inspect.isfunction(call) or inspect.ismethod(call)):
-        return True  # an object; what its __call__ returns is its own affair
-    return inspect.iscoroutinefunction(inspect.unwrap(call)) or (
-        "return" in call.__annotations__
-        and (
-            "Awaitable" in str(call.__annotations__["return"])
-            or "Coroutine" in str(call.__annotations__["return"])
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _function_of(call: Any) -> Any:
+    """The function that was written, under partials, bindings, decorators and objects."""
+    while True:
+        inner = getattr(call, "__wrapped__", None) or getattr(call, "__func__", None)
+        if inner is None and not isinstance(call, FunctionType):
+            inner = call.func if _is_partial(call) else _called(call)
+        if inner is None:
+            return call
+        call = inner
+
+
+def _is_partial(call: object) -> TypeGuard[partial[Any]]:
+    return isinstance(call, partial)
+
+
+def _called(item: object) -> FunctionType | None:
+    """The function that calling *item* calls, if its class has one."""
+    method = inspect.getattr_static(type(item), "__call__", None)
+    return method if isinstance(method, FunctionType) else None
+
+
+def _is_async(call: Any, returns: Any) -> bool:
+    """Whether calling it gives something to await, as far as can be seen."""
+    if _is_partial(call):
+        call = call.func
+    if isinstance(call, BuiltinFunctionType):
+        return False
+    origin: Any = get_origin(returns) or returns
+    if isinstance(origin, type) and issubclass(origin, Awaitable):
+        return True
+    wrapped = getattr(call, "__wrapped__", None)
+    if isinstance(call, FunctionType | MethodType):
+        written: Any = call
+        return inspect.iscoroutinefunction(written) or (
+            wrapped is not None and _is_async(wrapped, None)
         )
+    if inspect.iscoroutinefunction(type(call).__call__) or wrapped is not None:
+        return True
+    # What an object does when called is its own affair, unless it says that it returns a state.
+    return not isinstance(targets_of(returns), frozenset | type)
+
+
+def _no_function(call: Any, name: str) -> str:
+    """Say what to pass instead of *call*."""
+    if isinstance(call, type):
+        return f"{name} is a class; pass an instance, {name}(...)"
+    verb = getattr(call, "verb", None)
+    remedy = f"its method, .{verb}" if isinstance(verb, str) else "an async function"
+    return f"{call!r} cannot be called; pass {remedy}"
+
+
+def _how_not(call: Any, name: str) -> str:
+    """Why *call* is not async, and what to do about it."""
+    if inspect.isasyncgenfunction(call):
+        return f"{name} is an async generator; return the next state instead of yielding"
+    if name.endswith("<lambda>"):
+        return f"{name} is not async; write an `async def` instead"
+    block = f"{name} is a plain function, which would block every other run; make it `async def`"
+    if isinstance(call, MethodType):
+        return block
+    return f"{block}, or say where it runs: thread({name}) or process({name})"
+
+
+def _too_few(call: Any, name: str, given: int) -> str:
+    takes = "the context" if given == 1 else "the context and the item"
+    parameters = ["self"] * isinstance(call, MethodType) + ["ctx", "item"][:given]
+    return (
+        f"{name} does not take {takes}; "
+        f"write `async def {name.rpartition('.')[2]}({', '.join(parameters)})`"
     )
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations, resolved also where they name an enum local to a function."""
-    target = function if hasattr(function, "__annotations__") else type(function).__call__
-    try:
-        local = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
-        return get_type_hints(target, localns={**local})
-    except Exception:  # noqa: BLE001 -- an annotation that cannot be read proves nothing
-        return {}
+def _class(hint: Any) -> type[Any] | None:
+    """The class a parameter is annotated with, to be asked of a resource before it is used."""
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    kind = get_origin(hint) or hint
+    return kind if isinstance(kind, type) and kind not in (UnionType, Any, object) else None
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """The annotations of *function*. Those that cannot be read are left out: they prove nothing."""
+    raw: dict[str, Any] = getattr(function, "__annotations__", {})
+    if not isinstance(function, FunctionType) or not any(
+        isinstance(hint, str) for hint in raw.values()
+    ):
+        return raw
+    local = _nonlocals(function)
+    found: dict[str, Any] = {}
+    for name, hint in raw.items():
+        one = SimpleNamespace(__annotations__={name: hint})
+        with suppress(Exception):  # such as a name that is only imported for type checkers
+            found |= get_type_hints(one, function.__globals__, local)
+    return found
+
+
+def _nonlocals(function: FunctionType) -> dict[str, Any]:
+    """What *function* sees of the functions around it, such as an enum that its body names."""
+    found: dict[str, Any] = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # not assigned yet
+            found[name] = cell.cell_contents
+    return found

@@ -1,0 +1,134 @@
+"""`cano demo`: the workflow of `cano.demo`, with a progress display and a table."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import click
+
+from cano.cli import show
+from cano.cli.drive import drive
+from cano.cli.outcome import FAILED, NOT_FOUND, OK, CommandError, missing
+
+if TYPE_CHECKING:  # `cano --help` does without
+    from cano import Observer, Workflow
+    from cano.demo import Step, Survey
+
+
+@click.command("demo")
+@click.option("--path", metavar="DIR", help="Read the Python source below DIR instead.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="How many processes read; one per core by default.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1, 100),
+    metavar="N",
+    default=5,
+    show_default=True,
+    help="How many of the longest, largest, ... are shown.",
+)
+@click.option("--graph", "drawn", is_flag=True, help="Show the workflow first.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(path: str | None, workers: int | None, top: int, drawn: bool, as_json: bool) -> int:
+    """Tell what is in Python's standard library, having read all of it.
+
+    A real workflow at work: it looks for source files, fans the parsing out over processes,
+    joins, and adds up. cano/demo.py is all of it, and the first example to read.
+    """
+    if not as_json and find_spec("rich") is None:
+        raise missing("rich")
+    from cano.demo import Survey, workflow  # noqa: PLC0415 -- `cano --help` does without
+
+    survey = Survey() if path is None else Survey(root=path)
+    if not Path(survey.root).is_dir():
+        raise CommandError(f"there is no directory {survey.root}", NOT_FOUND)
+    began = perf_counter()
+    with _watch(survey, as_json) as observers:
+        flow = workflow(workers, observers=observers)
+        if drawn:
+            click.echo(f"{flow.check()}\n", err=as_json)
+        _read(flow, survey)
+    seconds = perf_counter() - began
+    if as_json:
+        show.print_json(_report(survey, top, seconds))
+    else:
+        _print_view(survey, path, top, seconds)
+    return OK
+
+
+@contextmanager
+def _watch(survey: Survey, quiet: bool) -> Generator[list[Observer]]:
+    if quiet:
+        yield []
+    else:
+        from cano.cli.demo_progress import Watch  # noqa: PLC0415 -- it draws with rich
+
+        with Watch(survey) as watch:
+            yield [watch]
+
+
+def _read(flow: Workflow[Step, Survey], survey: Survey) -> None:
+    """Run *flow* on *survey*. Raises `CommandError` if that comes to nothing."""
+    from cano.demo import Step  # noqa: PLC0415 -- `cano --help` does without
+
+    try:
+        state = drive(flow.run(data=survey), "the workers are gone")
+    except CommandError:
+        raise
+    except Exception as error:
+        raise CommandError("\n".join(show.error_lines(error)), FAILED) from error
+    if state is Step.EMPTY:
+        unread = f" ({len(survey.counts.unread)} unreadable)" if survey.counts.unread else ""
+        raise CommandError(f"there is no Python source below {survey.root}{unread}", NOT_FOUND)
+
+
+def _print_view(survey: Survey, path: str | None, top: int, seconds: float) -> None:
+    from rich.console import Console  # noqa: PLC0415 -- `--json` does without
+
+    from cano.cli.demo_view import view  # noqa: PLC0415 -- likewise
+
+    console = Console(highlight=False)
+    if path is None:
+        title = f"The standard library of Python {platform.python_version()}"
+    else:
+        title = str(Path(survey.root).resolve())
+    cost = f"{show.counted(len(survey.chunks), 'chunk')} in {seconds:.1f} s"
+    console.print(view(title, survey, top, console.width, cost))
+
+
+def _report(survey: Survey, top: int, seconds: float) -> dict[str, object]:
+    """Everything that the table shows, for programs; and every file that could not be read."""
+    from cano.demo import PLACES, RANKINGS  # noqa: PLC0415 -- `cano --help` does without
+
+    counts = survey.counts
+    rankings = {
+        name: [{"name": key, "number": number} for key, number in show.most(ranking, top)]
+        for name, ranking in ((name, getattr(counts, name)) for name in RANKINGS)
+    }
+    places = {
+        name: [place._asdict() for place in getattr(counts, name)[:top] if place.size]
+        for name in PLACES
+    }
+    return {
+        "root": survey.root,
+        "python": platform.python_version(),
+        "bytes": survey.bytes,
+        "chunks": len(survey.chunks),
+        **vars(counts),
+        **rankings,
+        **places,
+        "code": counts.code,
+        "unread": [{"file": name, "reason": why} for name, why in counts.unread],
+        "seconds": round(seconds, 3),
+        "work_seconds": round(counts.seconds, 3),
+    }

@@ -1,0 +1,313 @@
+"""One visit to a split: its branches started, counted, ended and awaited.
+
+Rule 1: branches start in order, at most a window of them at a time, and each reports in the very
+        step it ends in. There the counts are judged; from a verdict on nothing more starts.
+Rule 2: everything that decides is synchronous, so that no cancellation can come between two
+        halves of a change.
+Rule 3: nothing returns before the last branch has ended, however it is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextvars import copy_context
+from math import inf
+from typing import Any, Literal, TypeAlias
+
+from cano._deadline import AGAIN
+from cano.context import BranchInfo, Context
+from cano.errors import (
+    DefinitionError,
+    EmptySplitError,
+    JoinFailedError,
+    SplitTimeoutError,
+    StrayCancelledError,
+)
+from cano.events import (
+    BranchCancelled,
+    BranchFailed,
+    BranchFinished,
+    BranchStarted,
+    SplitJoined,
+)
+from cano.join import FAIL, PROCEED, WAIT, BranchResult, Join, SplitResult, Tally
+from cano.policies.policy import Call
+
+Losers: TypeAlias = Literal["cancel", "wait"]
+
+# An eager branch that never suspends costs no trip through the loop.
+_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+_TOLD = (BranchStarted, BranchFinished, BranchFailed, BranchCancelled)
+
+
+class Gathering:
+    """Who runs, who is done, and what it adds up to."""
+
+    __slots__ = (
+        "again", "branches", "calls", "ctx", "deadline", "done", "due", "fatal", "filling",
+        "join", "loop", "losers", "next", "outside", "results", "started", "tally", "tasks",
+        "timeout", "total", "verdict", "watched", "window",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        ctx: Context[Any],
+        branches: Sequence[BranchInfo],
+        calls: Sequence[Call[Any]],
+        join: Join,
+        *,
+        timeout: float | None,
+        bulkhead: int | None,
+        losers: Losers,
+    ) -> None:
+        self.ctx = ctx
+        self.branches = branches
+        self.calls = calls
+        self.join = join
+        self.timeout = timeout
+        self.losers = losers
+        self.total = len(branches)
+        self.window = bulkhead or self.total
+        self.tally = Tally(self.total)
+        self.verdict = join.verdict(self.tally)
+        self.results: list[BranchResult[Any] | None] = [None] * self.total
+        self.tasks: dict[int, asyncio.Task[None]] = {}
+        self.next = 0
+        self.started = 0  # they start in order: a number says which
+        self.filling = False
+        self.fatal: BaseException | None = None
+        self.loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self.loop.create_future()
+        self.again: asyncio.TimerHandle | None = None
+        self.deadline = ctx.deadline
+        self.due = inf
+        self.outside = copy_context()
+        self.watched = any(map(ctx.listens, _TOLD))
+
+    async def run(self) -> SplitResult[Any]:
+        """Start, wait, join. Raises `JoinFailedError`; cancelled, it takes its branches along."""
+        timer = None
+        if self.timeout is not None:
+            timer = self.loop.call_later(self.timeout, self.expire)
+            self.due = timer.when()
+            self.deadline = min(self.deadline, self.due)
+        try:
+            self.fill()
+            while self.tasks:
+                await self.done
+        except asyncio.CancelledError:
+            await self.abandon()
+            if self.fatal is None:
+                raise
+        finally:
+            for handle in (timer, self.again):
+                if handle is not None:
+                    handle.cancel()
+        if self.fatal is not None:
+            raise self.fatal
+        return self.judge()
+
+    def fill(self) -> None:
+        """Start branches while there is room and the join still waits."""
+        self.filling = True  # an eager branch may end, and report, within this loop
+        while self.next < self.total and self.verdict is WAIT and len(self.tasks) < self.window:
+            index = self.next
+            self.next = index + 1
+            task = asyncio.Task(
+                self.carry(index),
+                loop=self.loop,
+                name=self.branches[index].name,
+                context=self.outside.copy(),  # not that of the branch which made room
+                **_EAGER,
+            )
+            if not task.done():
+                self.tasks[index] = task
+        self.filling = False
+
+    async def carry(self, index: int) -> None:
+        """Carry out one branch, and report its end."""
+        if self.due < inf and self.loop.time() >= self.due:
+            self.expire()  # branches that never suspend leave the timer no chance
+        if self.verdict is not WAIT:
+            self.leave(index)
+            return
+        self.started = index + 1
+        info = self.branches[index]
+        ctx = self.ctx.for_branch(info, self.deadline)
+        if self.watched:
+            ctx.emit(BranchStarted(index=index))
+        try:
+            value = await self.calls[index](ctx)
+        except asyncio.CancelledError:
+            self.cancelled(info, ctx)
+        except Exception as error:  # noqa: BLE001 -- the join decides what it means
+            error.add_note(f"cano: in branch {index} {info.name!r}")
+            self.settle(ctx, BranchResult(index, info.name, None, error))
+        except GeneratorExit:
+            self.filling = True  # the loop is gone: nothing can start, and nobody waits
+            raise
+        except BaseException as error:  # noqa: BLE001 -- raised where the split is awaited
+            self.break_off(error, index)
+            if self.watched:
+                ctx.emit(BranchFailed(index=index, error=repr(error)))
+        else:
+            self.settle(ctx, BranchResult(index, info.name, value))
+        finally:
+            if ctx._alarm is not None:
+                ctx.close()
+            self.leave(index)
+
+    def cancelled(self, info: BranchInfo, ctx: Context[Any]) -> None:
+        """A branch ended by cancellation: ours, or one out of the blue, which is a failure."""
+        if self.again is None:
+            stray = StrayCancelledError(
+                f"branch {info.index} {info.name!r} of {ctx.state.name} raised "
+                "CancelledError, but nobody had cancelled it"
+            )
+            self.settle(ctx, BranchResult(info.index, info.name, None, stray))
+        elif self.watched:
+            ctx.emit(BranchCancelled(index=info.index))
+
+    def settle(self, ctx: Context[Any], result: BranchResult[Any]) -> None:
+        """Count a result and, if it decides, end the others."""
+        index, error = result.index, result.error
+        self.results[index] = result
+        if error is None:
+            self.tally.succeeded += 1
+        else:
+            self.tally.failed += 1
+        if self.verdict is WAIT:
+            self.consider(index)
+        if self.watched:
+            ctx.emit(
+                BranchFinished(index=index)
+                if error is None
+                else BranchFailed(index=index, error=repr(error))
+            )
+
+    def consider(self, by: int = -1) -> None:
+        """Judge the counts; from a verdict on, end the branches that it does not need."""
+        try:
+            self.verdict = verdict = self.join.verdict(self.tally)
+        except Exception as error:  # noqa: BLE001 -- raised where the split is awaited
+            self.break_off(error, by)
+        else:
+            if verdict is FAIL or (verdict is PROCEED and self.losers == "cancel"):
+                self.end_all(by)
+
+    def break_off(self, error: BaseException, by: int) -> None:
+        """End everything, for *error*, which is no affair of the join."""
+        self.fatal = self.fatal or error
+        self.verdict = FAIL
+        if self.again is None:
+            self.end_all(by)
+
+    def end_all(self, but: int = -1) -> None:
+        """Cancel what runs, and again what does not heed it; what has not begun never will.
+
+        Who is being cancelled already, as at the end of `asyncio.run`, is not disturbed at once
+        in its cleanup.
+        """
+        insist = self.again is not None
+        for index, task in self.tasks.items():
+            if index < self.started and index != but and (insist or not task.cancelling()):
+                task.cancel()
+        self.again = self.loop.call_later(AGAIN, self.end_all)
+
+    def expire(self) -> None:
+        """The split's deadline, where it is not being ended already."""
+        if self.again is not None:
+            return
+        self.tally.expired = True
+        if self.verdict is WAIT:
+            self.consider()
+        if self.verdict is WAIT:
+            self.verdict = FAIL
+        if self.again is None:
+            self.end_all()
+
+    def leave(self, index: int) -> None:
+        """A branch is over: make room, or wake whoever waits for the last."""
+        self.tasks.pop(index, None)
+        if self.filling:
+            return
+        if self.next < self.total:
+            self.fill()
+        if not self.tasks and not self.done.done():
+            self.done.set_result(None)
+
+    async def abandon(self) -> None:
+        """Cancelled from outside: take every branch along, however often we are told."""
+        if self.verdict is WAIT:
+            self.verdict = FAIL
+        if self.again is None:
+            self.end_all()
+        while self.tasks:
+            try:
+                await asyncio.wait(self.tasks.values())
+            except asyncio.CancelledError:
+                continue
+            self.tasks.clear()  # who was cancelled before its first step could not report
+
+    def judge(self) -> SplitResult[Any]:
+        """What it came to. Raises `JoinFailedError`."""
+        result = self.result()
+        if self.ctx.listens(SplitJoined):
+            self.ctx.emit(
+                SplitJoined(
+                    satisfied=self.verdict is PROCEED,
+                    reason=result.reason,
+                    succeeded=len(result.successes),
+                    failed=len(result.errors),
+                    cancelled=len(result.cancelled),
+                    not_started=len(result.not_started),
+                )
+            )
+        if self.verdict is PROCEED:
+            return result
+        raise self.failure(result)
+
+    def result(self) -> SplitResult[Any]:
+        finished = [result for result in self.results if result is not None]
+        without = [i for i, result in enumerate(self.results) if result is None]
+        if self.tally.expired:
+            reason = "deadline"
+        elif not without:
+            reason = "all"
+        else:
+            reason = "enough" if self.verdict is PROCEED else "impossible"
+        return SplitResult(
+            successes=tuple(result for result in finished if result.error is None),
+            errors=tuple(result for result in finished if result.error is not None),
+            cancelled=tuple(i for i in without if i < self.started),
+            not_started=tuple(i for i in without if i >= self.started),
+            reason=reason,
+        )
+
+    def failure(self, result: SplitResult[Any]) -> JoinFailedError:
+        where = self.ctx.state.name
+        causes: list[Exception] = [e.error for e in result.errors if e.error is not None]
+        if self.tally.expired:
+            causes.append(SplitTimeoutError(f"the split of {where} had {self.timeout:g} s"))
+        elif not self.total:
+            causes.append(
+                EmptySplitError(f"{self.join} in {where} needs a branch; there were none")
+            )
+        elif not causes:
+            causes.append(DefinitionError(self.why_unmet()))
+        group = JoinFailedError(
+            f"the join of {where} failed: {len(result.successes)} of {result.total} branches "
+            f"succeeded, {len(result.errors)} failed; {self.join}, reason: {result.reason}",
+            causes,
+        )
+        group.result = result
+        return group
+
+    def why_unmet(self) -> str:
+        """What to say of a join that failed although no branch did."""
+        return (
+            self.join.problem(self.total, self.timeout)
+            or f"{self.join} was not satisfied by {self.tally}; mend its verdict()"
+        )
