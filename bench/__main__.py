@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]  # this checkout, whatever is installed
@@ -22,10 +24,10 @@ def main() -> int:
 
     everything: dict[str, list[Result]] = {}
     for subject in asked.subjects or SUBJECTS:
-        module = import_module(f"bench.{subject}")
+        module: Any = import_module(f"bench.{subject}")
         results = everything[subject] = measure(module.lines(), asked.rounds)
         if not asked.json:
-            notes = module.notes() if hasattr(module, "notes") else []
+            notes: list[str] = module.notes() if hasattr(module, "notes") else []
             print(table(subject, results), *(f"  {note}" for note in notes), "", sep="\n")
     if asked.json:
         print(json.dumps(_plain(everything), indent=2, ensure_ascii=False))
@@ -53,11 +55,11 @@ def _arguments() -> argparse.Namespace:
     return asked
 
 
-def _plain(everything: dict[str, list[object]]) -> object:
+def _plain(everything: Mapping[str, Sequence[Any]]) -> object:
     return {
         "python": sys.version.split()[0],
         "subjects": {
-            subject: [{**asdict(result), "met": result.met} for result in results]  # type: ignore[call-overload, attr-defined]
+            subject: [{**asdict(result), "met": result.met} for result in results]
             for subject, results in everything.items()
         },
     }

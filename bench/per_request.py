@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from bench.harness import Line, repeated
-from bench.transitions import by_hand
+from bench.transitions import Task, by_hand
 from cano import Context, Retry, Workflow
 
 REQUESTS = 1_000
@@ -21,7 +22,11 @@ class Step(Enum):
     DONE = "done"
 
 
-VALIDATE, CHARGE, REPLY, DONE = Step  # a look-up in the class would be part of what is measured
+# A look-up in the class would be part of what is measured.
+VALIDATE: Final = Step.VALIDATE
+CHARGE: Final = Step.CHARGE
+REPLY: Final = Step.REPLY
+DONE: Final = Step.DONE
 
 
 async def validate(ctx: Context[Any]) -> Literal[Step.CHARGE]:
@@ -36,10 +41,13 @@ async def reply(ctx: Context[Any]) -> Literal[Step.DONE]:
     return DONE
 
 
-def by_hand_anew() -> Any:
+def table() -> dict[Step, Task[Step]]:
+    return {VALIDATE: validate, CHARGE: charge, REPLY: reply}
+
+
+def by_hand_anew() -> Awaitable[Step]:
     """Everything made for one request."""
-    table = {VALIDATE: validate, CHARGE: charge, REPLY: reply}
-    return by_hand(table, {DONE}, VALIDATE)(None)  # type: ignore[arg-type]
+    return by_hand(table(), {DONE}, VALIDATE)(None)
 
 
 def built() -> Workflow[Step, None]:
@@ -78,15 +86,15 @@ def built_of_closures() -> Workflow[Step, None]:
     flow = Workflow(Step).exits(DONE)
 
     @flow.task(VALIDATE)
-    async def first(ctx: Context) -> Literal[Step.CHARGE]:  # type: ignore[type-arg]
+    async def first(ctx: Context[Any]) -> Literal[Step.CHARGE]:
         return CHARGE
 
     @flow.task(CHARGE)
-    async def second(ctx: Context) -> Literal[Step.REPLY]:  # type: ignore[type-arg]
+    async def second(ctx: Context[Any]) -> Literal[Step.REPLY]:
         return REPLY
 
     @flow.task(REPLY)
-    async def third(ctx: Context) -> Literal[Step.DONE]:  # type: ignore[type-arg]
+    async def third(ctx: Context[Any]) -> Literal[Step.DONE]:
         return DONE
 
     return flow
@@ -101,13 +109,9 @@ async def checked() -> None:
 def lines() -> list[Line]:
     """Three states each time; `run` checks by itself, `check()` also returns the graph."""
     prebuilt = built()
-    loop = by_hand(
-        {VALIDATE: validate, CHARGE: charge, REPLY: reply},  # type: ignore[arg-type]
-        {DONE},
-        VALIDATE,
-    )
+    loop = by_hand(table(), {DONE}, VALIDATE)
     anew = repeated(by_hand_anew, REQUESTS)
-    hand = repeated(lambda: loop(None), REQUESTS)  # type: ignore[arg-type]
+    hand = repeated(lambda: loop(None), REQUESTS)
 
     async def in_background() -> None:
         await (await prebuilt.start_run(VALIDATE)).result()

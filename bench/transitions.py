@@ -6,10 +6,12 @@ sides await the very same task functions, so that what differs is the engine.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, TypeAlias, TypeVar
+from itertools import pairwise
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from bench.harness import Batch, Line, repeated, timed
 from cano import (
@@ -28,7 +30,7 @@ from cano import (
 )
 
 S = TypeVar("S", bound=Enum)
-Task: TypeAlias = Callable[[Context[Any]], Awaitable[S]]
+Task: TypeAlias = Callable[[Any], Awaitable[S]]
 
 TRANSITIONS = 20_000
 
@@ -59,7 +61,10 @@ class Counter:
 
 
 COUNTER = Counter()
-PING, PONG, DONE = Loop  # a look-up in the class would be part of what is measured
+# A look-up in the class would be part of what is measured.
+PING: Final = Loop.PING
+PONG: Final = Loop.PONG
+DONE: Final = Loop.DONE
 
 
 async def ping(ctx: Context[Any]) -> Literal[Loop.PONG]:
@@ -91,14 +96,9 @@ def by_hand(table: Mapping[S, Task[S]], exits: Collection[S], start: S) -> Task[
 
 
 def history() -> Observer:
-    """An observer that keeps where the run has been."""
-    kept: list[str] = []
-
-    @on(StateEntered)
-    def keep(event: StateEntered) -> None:
-        kept.append(event.state)
-
-    return keep
+    """An observer that keeps where the run has been lately."""
+    kept: deque[Event] = deque(maxlen=64)
+    return on(StateEntered)(kept.append)
 
 
 @on(RunFailed)
@@ -149,7 +149,7 @@ def linear() -> Line:
     """Ten states in a row: here the set-up of the run is shared by ten transitions only."""
     states: Any = Line10
     members = list(states)
-    table = {here: _leading_to(there) for here, there in zip(members, members[1:], strict=False)}
+    table = {here: _leading_to(there) for here, there in pairwise(members)}
     workflow = Workflow(states).exits(states.DONE)
     for state, task in table.items():
         workflow.register(state, task)

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard, cast
 
 from cano.events import Event, Observer, Subscription
 
 
-class Audience:
-    """The observers of a workflow or a run."""
-
-    __slots__ = ("_table", "observers")
+class Audience(dict[type[Event], tuple[Observer, ...]]):
+    """Whoever wants events of a kind, by kind. Looked up in every announcement, so a dictionary."""
 
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        super().__init__()
         self.observers = tuple(observers)
-        self._table: dict[type[Event], tuple[Observer, ...]] = {}
+
+    def __missing__(self, kind: type[Event]) -> tuple[Observer, ...]:
+        self[kind] = tuple(_told(o) for o in self.observers if issubclass(kind, _wanted(o)))
+        return self[kind]
 
     def listens(self, kind: type[Event], /) -> bool:
         """Whether anybody wants events of *kind*."""
-        return bool(self.observers) and bool(self.of(kind))
-
-    def of(self, kind: type[Event]) -> tuple[Observer, ...]:
-        """Whoever wants events of *kind*."""
-        found = self._table.get(kind)
-        if found is None:
-            found = tuple(_told(o) for o in self.observers if issubclass(kind, _wanted(o)))
-            self._table[kind] = found
-        return found
+        return bool(self.observers) and bool(self[kind])
 
     def dismiss(self, observer: Observer, event: Event, error: Exception) -> None:
         """Log that *observer* raised on *event*, and tell it no more."""
@@ -39,7 +34,7 @@ class Audience:
             exc_info=error,
         )
         self.observers = tuple(o for o in self.observers if _told(o) is not observer)
-        self._table.clear()
+        self.clear()
 
 
 def _told(observer: Observer) -> Observer:
@@ -48,4 +43,11 @@ def _told(observer: Observer) -> Observer:
 
 
 def _wanted(observer: Observer) -> tuple[type[Event], ...]:
-    return tuple(getattr(observer, "events", (Event,)))
+    """The kinds *observer* subscribed to; a list of other things that is called `events` is none."""
+    asked: object = getattr(observer, "events", ())
+    listed = cast("Sequence[object]", asked) if isinstance(asked, Sequence) else ()
+    return tuple([kind for kind in listed if _is_kind(kind)]) or (Event,)
+
+
+def _is_kind(kind: object) -> TypeGuard[type[Event]]:
+    return isinstance(kind, type) and issubclass(kind, Event)

@@ -17,34 +17,26 @@ from cano.tasks.task import S
 
 Registrations: TypeAlias = Mapping[str, Registration[S]]
 
-Leads: TypeAlias = tuple[tuple[str, frozenset[Enum] | None, tuple[str, ...]], ...]
-"""Where each state that has a task may lead: by what it returns, None is anywhere, and the names
-of where its failures go. Hashable."""
+
+Leads: TypeAlias = tuple[
+    tuple[str, ...], tuple[frozenset[Enum] | None, ...], tuple[tuple[str, ...], ...]
+]
+"""The states that have a task, and where each may lead: by what it returns, None is anywhere, and
+by failing. Hashable."""
 
 
 def edges_of(registrations: Registrations[S]) -> Leads:
     """The edges of a workflow, as its tasks declare them."""
-    return tuple(
-        [
-            (name, targets, () if otherwise is None else _names(otherwise.values()))
-            for name, (_, _, _, otherwise, targets) in registrations.items()
-        ]
-    )
+    returned: list[frozenset[S] | None] = []
+    routed: list[tuple[str, ...]] = []
+    for _, _, _, otherwise, targets in registrations.values():
+        returned.append(targets)
+        routed.append(() if otherwise is None else _names(otherwise))
+    return tuple(registrations), tuple(returned), tuple(routed)
 
 
-def _strangers(states: type[Enum], leads: Leads) -> list[tuple[str, Enum]]:
-    """What tasks say that they return, but is no state."""
-    return [
-        (name, target)
-        for name, targets, _ in leads
-        if targets is not None
-        for target in targets
-        if not isinstance(target, states)
-    ]
-
-
-def _names(states: Iterable[object]) -> tuple[str, ...]:
-    return tuple(state._name_ for state in states if isinstance(state, Enum))
+def _names(otherwise: Mapping[type[Exception], object]) -> tuple[str, ...]:
+    return tuple(state._name_ for state in otherwise.values() if isinstance(state, Enum))
 
 
 def problems(
@@ -53,32 +45,56 @@ def problems(
     exits: Mapping[str, S],
     leads: Leads,
     total: float | None,
-) -> Iterator[str]:
+) -> list[str]:
     """What is wrong whatever state a run starts from."""
     if not registrations:
-        yield f"no state of {states.__name__} has a task; register at least one"
-        return
-    for name, state in exits.items():
-        if not isinstance(state, states):
-            yield f"exit {name} {_foreign(state, states)}"
-    strangers = _strangers(states, leads)
-    for name, target in strangers:
-        yield f"{name} leads to {target!r}, which {_foreign(target, states)}"
-    # Members of two enums may be equal, so strangers must not find their way into the cache.
-    unsound = _unsound.__wrapped__ if strangers else _unsound
-    yield from unsound(states, leads, tuple(exits))
+        return [f"no state of {states.__name__} has a task; register at least one"]
+    found = [
+        f"exit {name} {_foreign(state, states)}"
+        for name, state in exits.items()
+        if type(state) is not states
+    ]
+    unsound = _unsound if _distinct(states, leads) else _unsound.__wrapped__
+    found += unsound(states, leads, tuple(exits))
     for name, registration in registrations.items():
-        if found := _of_one(registration, states, total):
-            yield from [f"{name}: {text}" for text in found]
+        for text in _of_one(registration, states, total):
+            found.append(f"{name}: {text}")
+    return found
+
+
+def unreachable(states: type[Enum], leads: Leads, start: str) -> tuple[str, ...]:
+    """States that no run from *start* can come to; silent where an edge is unknown."""
+    found = _unreachable if _distinct(states, leads) else _unreachable.__wrapped__
+    return found(states, leads, start)
+
+
+def _distinct(states: type[Enum], leads: Leads) -> bool:
+    """Whether *leads* are equal to others only where they are the same.
+
+    Members of two enums may be equal if they are texts or numbers too; what was worked out for
+    the one must then not be remembered for the other.
+    """
+    return states.__eq__ is object.__eq__ or not any(_strangers(states, leads))
+
+
+def _strangers(states: type[Enum], leads: Leads) -> Iterator[tuple[str, Enum]]:
+    """What tasks say that they return, but is no state."""
+    for name, targets in zip(leads[0], leads[1], strict=True):
+        for target in targets or ():
+            if type(target) is not states:  # an enum that has members has no subclasses
+                yield name, target
 
 
 @lru_cache(maxsize=256)
 def _unsound(states: type[Enum], leads: Leads, exits: tuple[str, ...]) -> tuple[str, ...]:
     """What is wrong with the names and edges, states being what they are."""
-    found: list[str] = []
+    found = [
+        f"{name} leads to {target!r}, which {_foreign(target, states)}"
+        for name, target in _strangers(states, leads)
+    ]
     if not exits:
         found.append("no state ends a run; pass the ones that do to exits()")
-    registered = {name for name, _, _ in leads}
+    registered = leads[0]
     missing = [n for n in states._member_names_ if n not in registered and n not in exits]
     found += [
         f"{name} has no task and is not an exit; register a task or pass it to exits()"
@@ -100,18 +116,34 @@ def _unsound(states: type[Enum], leads: Leads, exits: tuple[str, ...]) -> tuple[
     return tuple(found)
 
 
+@lru_cache(maxsize=256)
+def _unreachable(states: type[Enum], leads: Leads, start: str) -> tuple[str, ...]:
+    seen = reachable(start, _by_name(leads))
+    if seen is None:
+        return ()
+    return tuple(
+        f"{name} cannot be reached from {start}; lead some task to it, or remove it"
+        for name in states._member_names_
+        if name not in seen
+    )
+
+
 def _by_name(leads: Leads) -> dict[str, frozenset[str] | None]:
     return {
-        name: None if targets is None else frozenset((*_names(targets), *otherwise))
-        for name, targets, otherwise in leads
+        name: None if targets is None else frozenset((*(t._name_ for t in targets), *otherwise))
+        for name, targets, otherwise in zip(*leads, strict=True)
     }
 
 
-def _of_one(registration: Registration[S], states: type[S], total: float | None) -> list[str]:
+def _of_one(registration: Registration[S], states: type[S], total: float | None) -> Iterable[str]:
     """What is wrong with one state's registration alone."""
     state, task, policies, otherwise, targets = registration
-    found = [*task.problems(total)]
-    if not isinstance(state, states):
+    found = task.problems(total)
+    policies = policies or task.policies
+    if type(state) is states and targets is not None and not policies and otherwise is None:
+        return found
+    found = [*found]
+    if type(state) is not states:
         found.append(f"{state!r} {_foreign(state, states)}")
     anything = task.returns if targets is None else None
     if isinstance(anything, type) and not issubclass(states, anything):
@@ -119,10 +151,10 @@ def _of_one(registration: Registration[S], states: type[S], total: float | None)
             f"{task.label} is annotated to return {anything.__name__}, "
             f"but the states are {states.__name__}"
         )
-    for policy in policies or task.policies:
+    for policy in policies:
         found += _of_policy(policy, total)
     for target in () if otherwise is None else otherwise.values():
-        if not isinstance(target, states):
+        if type(target) is not states:
             found.append(f"otherwise leads to {target!r}, which {_foreign(target, states)}")
     return found
 
@@ -141,23 +173,6 @@ def _foreign(state: object, states: type[Enum]) -> str:
     twin = states.__members__.get(getattr(state, "name", ""))
     remedy = "use its members" if twin is None else f"use {twin}"
     return f"is no member of {states.__name__}; {remedy}"
-
-
-def unreachable(states: type[Enum], leads: Leads, start: str) -> tuple[str, ...]:
-    """States that no run from *start* can come to; silent where an edge is unknown."""
-    return () if _strangers(states, leads) else _unreachable(states, leads, start)
-
-
-@lru_cache(maxsize=256)
-def _unreachable(states: type[Enum], leads: Leads, start: str) -> tuple[str, ...]:
-    seen = reachable(start, _by_name(leads))
-    if seen is None:
-        return ()
-    return tuple(
-        f"{name} cannot be reached from {start}; lead some task to it, or remove it"
-        for name in states._member_names_
-        if name not in seen
-    )
 
 
 def graph(

@@ -7,8 +7,13 @@ import time
 from collections.abc import Callable
 
 
-def clock() -> Callable[[], float]:
-    """A run's clock: wall time now plus loop time since. It never jumps, and tests can move it."""
-    elapsed = asyncio.get_running_loop().time
-    offset = time.time() - elapsed()  # noqa: TID251 -- here it is
-    return lambda: offset + elapsed()
+def loop_time(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """The loop's clock; asyncio's own without the detour of a method, at half the price."""
+    if getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time:
+        return time.monotonic  # noqa: TID251 -- all that the method does
+    return loop.time
+
+
+def wall_offset(elapsed: Callable[[], float]) -> float:
+    """What to add to the loop's time now to have seconds since the epoch."""
+    return time.time() - elapsed()  # noqa: TID251 -- here it is

@@ -1,6 +1,6 @@
 """Many deadlines, one timer.
 
-`asyncio.timeout` costs a timer per use; here a deadline is a number on a list, and one timer per
+`asyncio.timeout` costs a timer per use; here a deadline is a number in a chain, and one timer per
 asyncio task, armed for the earliest and re-armed when it rings early, ends what is overdue.
 
 Rule 1: level-triggered. On CPython 3.11 and 3.12 a `TaskGroup` inside the attempt can swallow a
@@ -17,43 +17,44 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import inf
-from typing import Any
+from typing import Any, TypeAlias
+
+from cano._clock import loop_time
 
 AGAIN = 0.05
 """Seconds after which an unheeded cancellation is sent again."""
 
+Deadline: TypeAlias = "tuple[float, Deadline | None]"
+"""When it strikes, and the one around it."""
+
 _COUNT_IS_RIGHT = sys.version_info >= (3, 13)
-_NOBODY = sys.maxsize
 
 
 class Alarm:
-    """The deadlines of one asyncio task, outermost first, and the timer that minds them."""
+    """The deadlines of one asyncio task, and the timer that minds them."""
 
     __slots__ = (
-        "_again", "_before", "_due", "_handle", "_joined", "_loop", "_message", "_stopping",
-        "_task", "armed", "deadlines", "now", "sent",
+        "_again", "_before", "_due", "_handle", "_joined", "_loop", "_message", "_task",
+        "armed", "innermost", "now", "sent",
     )  # fmt: skip
 
-    def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
+    def __init__(self) -> None:
         self._loop = loop = asyncio.get_running_loop()
-        self.now: Callable[[], float] = loop.time
-        if getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time:
-            self.now = time.monotonic  # noqa: TID251 -- all that it does, at half the price
-        task = task or asyncio.current_task()
+        self.now: Callable[[], float] = loop_time(loop)
+        task = asyncio.current_task()
         assert task is not None  # noqa: S101 -- a coroutine that runs has one
         self._task: asyncio.Task[Any] = task
         self._before = task.cancelling()
         self._handle: asyncio.TimerHandle | None = None
         self._message = ""
-        self._due = _NOBODY
+        self._due: Deadline | None = None
         self._again = 0.0
         self._joined = False
-        self._stopping = False
-        self.deadlines: list[float] = []
+        self.innermost: Deadline | None = None
+        """The deadline opened last. Each holds the one around it."""
         self.armed = inf
         """The loop time at which the timer rings."""
         self.sent = 0
@@ -62,18 +63,24 @@ class Alarm:
     @property
     def nearest(self) -> float:
         """The loop time of the earliest deadline, or infinity."""
-        return min(self.deadlines, default=inf)
+        return min((when for when, _ in self._open()), default=inf)
+
+    @property
+    def deadlines(self) -> list[float]:
+        """The loop times at which they strike, outermost first."""
+        return [when for when, _ in self._open()][::-1]
 
     def push(self, seconds: float) -> None:
         """Open a deadline inside those that are open. Every push has a `pop`."""
         when = self.now() + seconds
-        self.deadlines.append(when)
+        self.innermost = (when, self.innermost)
         if when < self.armed:
             self.arm(when)
 
     def pop(self) -> None:
         """Close the innermost deadline."""
-        self.deadlines.pop()
+        if self.innermost is not None:
+            self.innermost = self.innermost[1]
         if self.sent:
             self.settle()
 
@@ -82,22 +89,15 @@ class Alarm:
 
         To be asked where the cancellation was caught, and before `pop`.
         """
-        if self._due != len(self.deadlines) - 1 or self._stopping:
+        if self._due is None or self._due is not self.innermost:
             return False
         if self._task.cancelling() <= self._before + self.sent:
             return True
         return not (_COUNT_IS_RIGHT or self._joined or self._foreign(sys.exception()))
 
-    def stop(self) -> None:
-        """Cancel the task in the loop's next round, and again, until `close`."""
-        if not self._stopping:
-            self._stopping = True
-            self.arm(self.now())
-
     def close(self) -> None:
         """Let go of the timer; the task goes on to other things."""
-        self._stopping = False
-        self.deadlines.clear()
+        self.innermost = None
         if self._handle is not None:
             self._handle.cancel()
             self._handle, self.armed = None, inf
@@ -106,12 +106,12 @@ class Alarm:
 
     def settle(self) -> None:
         """Take back what was sent, if what sent it is over."""
-        if self._stopping or len(self.deadlines) > self._due:
+        if any(deadline is self._due for deadline in self._open()):
             return
         while self.sent:
             self.sent -= 1
             self._task.uncancel()
-        self._due, self._again, self._joined = _NOBODY, 0.0, False
+        self._due, self._again, self._joined = None, 0.0, False
 
     def arm(self, when: float) -> None:
         """Set the timer, which was set for later or not at all."""
@@ -123,19 +123,26 @@ class Alarm:
     def _ring(self) -> None:
         now = max(self.now(), self.armed)  # a loop may be early by the resolution of its clock
         self._handle, self.armed = None, inf
-        due = next((i for i, when in enumerate(self.deadlines) if when <= now), _NOBODY)
-        if due == _NOBODY and not self._stopping:
-            if self.deadlines:
-                self.arm(self.nearest)
-        elif not self._task.done():
-            if due < self._due or now >= self._again:
-                self._due, self._again = min(due, self._due), now + AGAIN
+        overdue = [deadline for deadline in self._open() if deadline[0] <= now]
+        if overdue:
+            due = overdue[-1]  # the outermost one
+            if due is not self._due or now >= self._again:
+                self._due, self._again = due, now + AGAIN
                 self._cancel()
-            self.arm(min([self._again, *(when for when in self.deadlines if when > now)]))
+            self.arm(min([self._again, *(when for when, _ in self._open() if when > now)]))
+        elif self.innermost is not None:
+            self.arm(self.nearest)
+
+    def _open(self) -> Iterator[Deadline]:
+        """The deadlines, innermost first."""
+        deadline = self.innermost
+        while deadline is not None:
+            yield deadline
+            deadline = deadline[1]
 
     def _cancel(self) -> None:
         self.sent += 1
-        self._message = f"cano: out of time, or stopped ({id(self):x})"
+        self._message = f"cano: out of time ({id(self):x})"
         if not _COUNT_IS_RIGHT:  # runs in the next round, right before the task is told
             self._loop.call_soon(self._look_for_company, self._task.cancelling() + 1)
         self._task.cancel(self._message)

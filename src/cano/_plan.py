@@ -23,7 +23,6 @@ from cano.events import (
     Event,
     FailureRouted,
     StateEntered,
-    TaskCancelled,
     TaskFailed,
     TaskStarted,
     TaskSucceeded,
@@ -49,14 +48,8 @@ class Registration(NamedTuple, Generic[S]):
     """Where the task says that it leads; None is anywhere."""
 
 
-class Step(Generic[S]):
-    """A state as the loop sees it. An exit has no runner, which is what ends the loop."""
-
-    __slots__ = ("runner", "state")
-
-    def __init__(self, state: S, runner: Runner[S] | None) -> None:
-        self.state = state
-        self.runner = runner
+Step: TypeAlias = tuple[S, Runner[S] | None]
+"""A state as the loop sees it. An exit has no runner, which is what ends the loop."""
 
 
 @dataclass(slots=True)
@@ -67,7 +60,7 @@ class Plan(Generic[S]):
     version: int
     states: type[S]
     registrations: Mapping[str, Registration[S]]
-    steps: Mapping[str, Step[S]]
+    exits: Mapping[str, S]
     data_type: DataType[Any] | None
     resources: Resources
     audience: Audience
@@ -77,6 +70,7 @@ class Plan(Generic[S]):
     """The states found fit to start from."""
     problems: list[str] = field(default_factory=list)
     """What binding the tasks brought to light."""
+    steps: Mapping[str, Step[S]] = field(default_factory=dict)
     _watched: Mapping[str, Step[S]] | None = None
 
     @property
@@ -86,84 +80,93 @@ class Plan(Generic[S]):
             self._watched = self._compile(lambda kind: True)
         return self._watched
 
-    def compile(self, exits: Mapping[str, S]) -> None:
+    def compile(self) -> None:
         """Fill in the steps."""
-        self.steps = {name: Step(state, None) for name, state in exits.items()}
         self.steps = self._compile(self.audience.listens if self.audience.observers else None)
 
     def _compile(self, listens: Listens | None) -> Mapping[str, Step[S]]:
-        steps = {name: step for name, step in self.steps.items() if step.runner is None}
-        receivers = _receivers(self.registrations.values())
+        steps: dict[str, Step[S]] = {name: (state, None) for name, state in self.exits.items()}
+        receivers: set[str] = set()
+        for registration in self.registrations.values():
+            if registration.task.hands_over or registration.otherwise is not None:
+                receivers |= _receivers(registration)
         for name, registration in self.registrations.items():
             runner = self._runner(name, registration, listens)
             if name in receivers:
                 runner = _receiving(runner)
             if self.timeout is not None:
                 runner = _on_time(runner, self.timeout)
-            steps[name] = Step(registration.state, runner)
+            if listens is not None:
+                runner = _entered(runner, name, listens)
+            steps[name] = (registration.state, runner)
         return steps
 
     def _runner(
         self, name: str, registration: Registration[S], listens: Listens | None
     ) -> Runner[S]:
-        state, task, policies, otherwise, targets = registration
-        guard = Guarding(self.resources, policies or task.policies, name, self.problems)
+        """What a state's visit comes to, but for what depends on the visit before it."""
+        _, task, policies, otherwise, targets = registration
+        guard = Guarding(self, name, policies or task.policies)
         runner = task.bind(guard)
         if not task.interruptible:
             runner = _uninterrupted(runner)
-        if self.strict and targets is not None:
-            runner = _within(runner, state, targets)
-        if self.strict and self.data_type is not None and not task.changes_data:
-            runner = _leaving_data(runner, self.data_type)
-        if listens is not None:
-            runner = _announced(runner, name, listens)
+        if self.strict:
+            runner = self._strict(runner, registration.state, task, targets)
+        if listens is not None and listens(TaskSucceeded):
+            runner = _succeeding(runner, name)
         if otherwise is not None:
             runner = _routed(runner, otherwise)
+        return runner
+
+    def _strict(
+        self, runner: Runner[S], state: S, task: Task[S], targets: frozenset[S] | None
+    ) -> Runner[S]:
+        if targets is not None:
+            runner = _within(runner, state, targets)
+        if self.data_type is not None and not task.changes_data:
+            runner = _leaving_data(runner, self.data_type)
         return runner
 
 
 class Guarding:
     """The guard of one state: policies around a call, and resources into its parameters."""
 
-    __slots__ = ("_policies", "_problems", "_resources", "_state")
+    __slots__ = ("_plan", "_policies", "_state")
 
-    def __init__(
-        self, resources: Resources, policies: Sequence[Policy], state: str, problems: list[str]
-    ) -> None:
-        self._resources = resources
-        self._policies = policies
+    def __init__(self, plan: Plan[Any], state: str, policies: Sequence[Policy]) -> None:
+        self._plan = plan
         self._state = state
-        self._problems = problems
+        self._policies = policies
 
     def __call__(
         self, call: Callable[..., Awaitable[T]], /, *policies: Policy, item: bool = False
     ) -> Call[T]:
         verb = describe(call, 2 if item else 1)
         if verb.problem is not None:
-            self._problems.append(f"{self._state}: {verb.problem}")
+            self._plan.problems.append(f"{self._state}: {verb.problem}")
         ready: Call[T] = call
         if verb.wants or item:
             for want in verb.wants:
                 self._look_up(want, verb.name)
-            ready = inject(call, verb, self._resources.__contains__, item=item)
+            ready = inject(call, verb, self._plan.resources.__contains__, item=item)
         if self._policies or policies:
             ready = compose((*self._policies, *policies), ready)
         return ready
 
     def _look_up(self, want: Wanted, by: str) -> None:
         """Find at once what would otherwise be missed at run time."""
-        if want.name not in self._resources:
+        if want.name not in self._plan.resources:
             if not want.optional:
-                there = ", ".join(map(str, self._resources)) or "none"
-                self._problems.append(
+                there = ", ".join(map(str, self._plan.resources)) or "none"
+                self._plan.problems.append(
                     f"{self._state}: {by} wants a resource named {want.name!r}; pass "
                     f"Resources({want.name}=...) to the workflow. There are: {there}"
                 )
             return
-        found = self._resources[want.name]
+        found = self._plan.resources[want.name]
         entered = hasattr(found, "__aenter__")  # what it hands out is known when it is entered
         if want.kind is not None and not entered and not _is_a(found, want.kind):
-            self._problems.append(
+            self._plan.problems.append(
                 f"{self._state}: {by} wants {want.name!r} as {want.kind.__name__}, but it is a "
                 f"{type(found).__name__}; mend the annotation or the resource"
             )
@@ -176,22 +179,25 @@ def _is_a(found: object, kind: type[Any]) -> bool:
         return True
 
 
-def _receivers(registrations: Any) -> set[str]:
-    """The states that may find something in their context from the state before."""
+def _receivers(registration: Registration[S]) -> set[str]:
+    """The states that may find something in their context from this one."""
     found: set[str] = set()
-    for registration in registrations:
-        if registration.task.hands_over:
-            found.update(state._name_ for state in registration.targets or ())
-        if registration.otherwise is not None:
-            found.update(state._name_ for state in registration.otherwise.values())
+    if registration.task.hands_over:
+        found.update(state._name_ for state in registration.targets or ())
+    if registration.otherwise is not None:
+        found.update(state._name_ for state in registration.otherwise.values())
     return found
 
 
 def _uninterrupted(runner: Runner[S]) -> Runner[S]:
     """Let the work finish before a cancellation continues."""
 
+    async def apart(ctx: Context[Any]) -> S:
+        with ctx.apart():
+            return await runner(ctx)
+
     async def finish(ctx: Context[Any]) -> S:
-        work = asyncio.ensure_future(runner(ctx))
+        work = asyncio.ensure_future(apart(ctx))
         cancelled = False
         while not work.done():
             try:
@@ -238,45 +244,40 @@ def _leaving_data(runner: Runner[S], kind: DataType[Any]) -> Runner[S]:
     return checked
 
 
-def _announced(runner: Runner[S], name: str, listens: Listens) -> Runner[S]:
-    """Say that a visit begins, and that its work begins and ends: what is wanted of it."""
-    if not any(listens(kind) for kind in (TaskStarted, TaskSucceeded, TaskFailed, TaskCancelled)):
-        return _entered(runner, name) if listens(StateEntered) else runner
+def _entered(runner: Runner[S], name: str, listens: Listens) -> Runner[S]:
+    """Say that a visit begins, and its work; how the work ends is said where it is known."""
+    enters, starts = listens(StateEntered), listens(TaskStarted)
     entered, started = StateEntered(state=name), TaskStarted(state=name, attempt=1)
-    enters, starts, succeeds = listens(StateEntered), listens(TaskStarted), listens(TaskSucceeded)
+    if starts:
 
-    async def visit(ctx: Context[Any]) -> S:
-        ctx.attempt = 1
-        announce = ctx.host.announce
-        if enters:
-            announce(entered)
-        if starts:
-            announce(started)
-        try:
-            state = await runner(ctx)
-        except CancelledError:
-            announce(TaskCancelled(state=name, attempt=ctx.attempt))
-            raise
-        except Exception as error:
-            announce(TaskFailed(state=name, attempt=ctx.attempt, error=repr(error)))
-            raise
-        if succeeds:
-            label = getattr(state, "_name_", repr(state))
-            announce(TaskSucceeded(state=name, attempt=ctx.attempt, next=label))
+        def visit(ctx: Context[Any]) -> Awaitable[S]:
+            ctx.attempt = 1
+            if enters:
+                ctx.host.announce(entered)
+            ctx.host.announce(started)
+            return runner(ctx)
+
+    elif enters:
+
+        def visit(ctx: Context[Any]) -> Awaitable[S]:
+            ctx.host.announce(entered)
+            return runner(ctx)
+
+    else:
+        return runner
+    return visit
+
+
+def _succeeding(runner: Runner[S], name: str) -> Runner[S]:
+    """Say that the work of a visit led somewhere."""
+
+    async def work(ctx: Context[Any]) -> S:
+        state = await runner(ctx)
+        label = getattr(state, "_name_", repr(state))
+        ctx.host.announce(TaskSucceeded(state=name, attempt=ctx.attempt, next=label))
         return state
 
-    return visit
-
-
-def _entered(runner: Runner[S], name: str) -> Runner[S]:
-    """Say that a visit begins, and no more."""
-    entered = StateEntered(state=name)
-
-    def visit(ctx: Context[Any]) -> Awaitable[S]:
-        ctx.host.announce(entered)
-        return runner(ctx)
-
-    return visit
+    return work
 
 
 def _routed(runner: Runner[S], otherwise: Otherwise[S]) -> Runner[S]:
@@ -286,13 +287,13 @@ def _routed(runner: Runner[S], otherwise: Otherwise[S]) -> Runner[S]:
         try:
             return await runner(ctx)
         except Exception as error:
-            for kind, target in otherwise.items():
-                if isinstance(error, kind):
-                    break
-            else:
+            target = next((to for kind, to in otherwise.items() if isinstance(error, kind)), None)
+            if target is None:
                 raise
             split = error.result if isinstance(error, JoinFailedError) else None
             ctx.handover = Handover(split, error)
+            if ctx.listens(TaskFailed):
+                ctx.emit(TaskFailed(error=repr(error)))
             if ctx.listens(FailureRouted):
                 ctx.emit(FailureRouted(next=target._name_, error=repr(error)))
             return target
@@ -318,7 +319,8 @@ def _on_time(runner: Runner[S], limit: float) -> Runner[S]:
     """Look at the clock before each visit: a cycle that never suspends meets no timer."""
 
     def visit(ctx: Context[Any]) -> Awaitable[S]:
-        if ctx.remaining <= 0:
+        alarm = ctx._alarm or ctx.alarm
+        if alarm.deadlines[0] <= alarm.now():  # the outermost is the run's own
             raise RunTimeoutError(
                 f"the run took longer than its {limit:g} s; it was about to visit "
                 f"{ctx.state._name_}"

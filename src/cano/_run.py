@@ -15,7 +15,7 @@ from typing import Any, Generic, NoReturn
 from msgspec.structs import replace
 
 from cano._audience import Audience
-from cano._clock import clock
+from cano._clock import loop_time, wall_offset
 from cano._data import DataType
 from cano._history import NOTHING_YET, Phase, evolve
 from cano._kinds import did_you_mean
@@ -35,6 +35,8 @@ from cano.events import (
     RunFinished,
     RunStarted,
     StateEntered,
+    TaskCancelled,
+    TaskFailed,
 )
 from cano.resources import Resources
 from cano.tasks.task import S
@@ -46,23 +48,26 @@ _A_WINDOW = (None,) * PATH
 
 
 class Run(Generic[S]):
-    """A plan being carried out."""
+    """A plan being carried out.
+
+    It holds no context: a context holds its run, and a circle would be left to the collector.
+    """
 
     __slots__ = (
-        "_now", "_run_id", "_sequence", "audience", "cancelled", "context", "history", "path",
+        "_elapsed", "_offset", "_run_id", "_sequence", "audience", "cancelled", "history", "path",
         "plan", "steps",
     )  # fmt: skip
 
-    def __init__(self, plan: Plan[S], data: Any, run_id: str | None) -> None:
+    def __init__(self, plan: Plan[S], run_id: str | None) -> None:
         self.plan = plan
         self.steps: Mapping[str, Step[S]] = plan.steps
         self.audience = plan.audience
         self.history = NOTHING_YET
         self.path: list[Enum] = []
-        self.context: Context[Any] = Context(self, self.path, data)
         self.cancelled = False
         self._run_id = run_id
-        self._now: Callable[[], float] | None = None
+        self._elapsed: Callable[[], float] | None = None
+        self._offset = 0.0
         self._sequence = 0
 
     def __repr__(self) -> str:
@@ -85,29 +90,26 @@ class Run(Generic[S]):
     def data_type(self) -> DataType[Any] | None:
         return self.plan.data_type
 
-    async def live_with_resources(self, start: S) -> S:
+    async def live_with_resources(self, context: Context[Any], start: S) -> S:
         """`live`, with the workflow's resources up meanwhile."""
         async with self.plan.resources:
-            return await self.live(start)
+            return await self.live(context, start)
 
-    async def live(self, start: S) -> S:
+    async def live(self, context: Context[Any], start: S) -> S:
         """From the first event of the run to its last."""
         try:
             await self.record(RunStarted(state=start._name_, version=self.plan.version))
+            if self.cancelled:  # while the resources were set up, and they did not heed it
+                raise CancelledError  # noqa: TRY301 -- handled as any other, below
             if self.plan.timeout is None:
-                state = await self.forward(start)
+                state = await self.forward(context, start)
             else:
-                state = await self.forward_within(start, self.plan.timeout)
+                state = await self.forward_within(context, start, self.plan.timeout)
         except CancelledError:
-            await self.end_cancelled()
+            await self.end_cancelled(context)
             raise
         except Exception as error:
-            self.note(error)
-            await self.record(
-                RunFailed(
-                    state=self.path[-1]._name_, kind=type(error).__qualname__, error=str(error)
-                )
-            )
+            await self.end_failed(context, error)
             raise
         else:
             if self.audience.listens(StateEntered):
@@ -115,33 +117,37 @@ class Run(Generic[S]):
             await self.record(RunFinished(state=state._name_))
             return state
         finally:
-            self.context.close()
+            context.close()
 
-    async def forward(self, state: S) -> S:
+    async def forward(self, context: Context[Any], state: S) -> S:
         """Visit states until one has no runner."""
-        path, context, step = self.path, self.context, self.steps[state._name_]
+        path = self.path
+        expected, runner = self.steps[state._name_]
         while True:
             for _ in _A_WINDOW:  # counts the visits without counting them
                 path.append(state)
-                runner = step.runner
                 if runner is None:
                     return state
-                returned = await runner(context)
                 try:
-                    step = self.steps[returned._name_]
+                    returned = await runner(context)
+                except BaseException as error:
+                    self.failed(context, error)
+                    raise
+                try:
+                    expected, runner = self.steps[returned._name_]
                 except (AttributeError, KeyError, TypeError):
                     self.lost(returned)
-                if step.state is not returned:
+                if expected is not returned:
                     self.lost(returned)
                 state = returned
             del path[:-PATH]
 
-    async def forward_within(self, start: S, limit: float) -> S:
+    async def forward_within(self, context: Context[Any], start: S, limit: float) -> S:
         """`forward`, ended after *limit* seconds. Raises `RunTimeoutError`."""
-        alarm = self.context.alarm
+        alarm = context.alarm
         alarm.push(limit)
         try:
-            return await self.forward(start)
+            return await self.forward(context, start)
         except CancelledError:
             if alarm.expired():
                 raise RunTimeoutError(
@@ -157,62 +163,77 @@ class Run(Generic[S]):
         if self.audience.listens(type(event)):
             self.announce(event)
 
-    async def end_cancelled(self) -> None:
+    async def end_failed(self, context: Context[Any], error: Exception) -> None:
+        """Close a run that *error* ended."""
+        self.note(error, context)
+        where, kind = self.path[-1]._name_, type(error).__qualname__
+        await self.record(RunFailed(state=where, kind=kind, error=str(error)))
+
+    async def end_cancelled(self, context: Context[Any]) -> None:
         """Close a run that was cancelled: by its handle, from outside, or by nobody at all."""
         task = asyncio.current_task()
+        where = self.path[-1]._name_ if self.path else ""
         if not self.cancelled and not (task and task.cancelling()):
             stray = StrayCancelledError(
-                f"{self.path[-1].name} raised CancelledError, but nobody had cancelled the run; "
-                "it probably awaited something that was cancelled elsewhere"
+                f"{where} raised CancelledError, but nobody had cancelled the run; it probably "
+                "awaited something that was cancelled elsewhere"
             )
-            self.note(stray)
-            await self.record(
-                RunFailed(
-                    state=self.path[-1]._name_, kind=type(stray).__qualname__, error=str(stray)
-                )
-            )
+            await self.end_failed(context, stray)
             raise stray
-        await self.record(RunCancelled(state=self.path[-1].name if self.path else ""))
+        await self.record(RunCancelled(state=where))
         if self.cancelled:
-            raise RunCancelledError(f"run {self.run_id!r} was cancelled {self.whereabouts()}")
+            raise self.cancellation(context)
+
+    def cancellation(self, context: Context[Any]) -> RunCancelledError:
+        """What a cancelled run comes to, for whoever holds its handle."""
+        where = f"in {self.whereabouts(context)}" if self.path else "before it began"
+        return RunCancelledError(f"run {self.run_id!r} was cancelled {where}")
+
+    def failed(self, context: Context[Any], error: BaseException) -> None:
+        """Say that the work of this state ended without a next one."""
+        if isinstance(error, CancelledError):
+            if self.listens(TaskCancelled):
+                context.emit(TaskCancelled())
+        elif self.listens(TaskFailed):
+            context.emit(TaskFailed(error=repr(error)))
 
     def listens(self, kind: type[Event], /) -> bool:
         return self.audience.listens(kind)
 
     def announce(self, event: Event, /) -> None:
         """Say whose *event* is, and when it happened, and tell the observers."""
-        if self._now is None:
-            self._now = clock()
+        elapsed = self._elapsed
+        if elapsed is None:
+            elapsed = self._elapsed = loop_time(asyncio.get_running_loop())
+            self._offset = wall_offset(elapsed)
         self._sequence = sequence = self._sequence + 1
         told = replace(
             event,
             run_id=self._run_id or self.run_id,
             workflow=self.plan.name,
             sequence=sequence,
-            time=self._now(),
+            time=self._offset + elapsed(),
         )
-        audience = self.audience
-        for observer in audience.of(type(event)):
+        for observer in self.audience[type(event)]:
             try:
                 observer(told)
             except Exception as error:  # noqa: BLE001 -- an observer never changes a run
-                audience.dismiss(observer, told, error)
+                self.audience.dismiss(observer, told, error)
 
     def watch(self, observer: Observer) -> None:
         """Tell *observer* everything from now on; a visit that has begun goes on untold."""
         self.audience = Audience((*self.audience.observers, observer))
         self.steps = self.plan.watched
 
-    def whereabouts(self) -> str:
+    def whereabouts(self, context: Context[Any]) -> str:
         """The end of the way that was gone, such as ``FETCH → PARSE → SHIP, attempt 2``."""
         latest = [state.name for state in self.path[-8:]]
         gone = " → ".join(["…", *latest] if len(self.path) > len(latest) else latest)
-        attempt = self.context.attempt if self.path else 1
-        return gone + (f", attempt {attempt}" if attempt > 1 else "")
+        return gone + (f", attempt {context.attempt}" if context.attempt > 1 else "")
 
-    def note(self, error: BaseException) -> None:
+    def note(self, error: BaseException, context: Context[Any]) -> None:
         """Say on *error* where it happened, once."""
-        note = f"cano: run {self.run_id!r} of {self.plan.name}: {self.whereabouts()}"
+        note = f"cano: run {self.run_id!r} of {self.plan.name}: {self.whereabouts(context)}"
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -12,15 +13,21 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 from msgspec.structs import replace
 
 from cano._deadline import Alarm
-from cano.errors import DetachedContextError
+from cano.errors import DetachedContextError, NotJoinedError
 from cano.events import Event
 from cano.join import SplitResult
 
+T = TypeVar("T")
+
 if TYPE_CHECKING:
+    # Only type checkers know defaults of type variables before 3.13: a bare Context is one of Any.
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
     from cano._data import DataType, Snapshot
 
-T = TypeVar("T")
-D = TypeVar("D")
+    D = TypeVarWithDefault("D", default=Any)
+else:
+    D = TypeVar("D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +175,19 @@ class Context(Generic[D]):
         """
         return self.host.resources.get(kind, name)
 
+    def joined(self, kind: type[T], /) -> SplitResult[T]:
+        """The split joined immediately before, whose branches returned values of type *kind*.
+
+        The type is for type checkers, and not looked at. Raises `NotJoinedError` where `split` is
+        None.
+        """
+        if self.split is None:
+            raise NotJoinedError(
+                f"{self.state._name_} was not reached from a split; ctx.joined is for the state "
+                "that a Split names as `then`, ctx.split is None elsewhere"
+            )
+        return self.split
+
     async def sleep(self, seconds: float, /) -> None:
         """Wait, on the loop's own time."""
         await asyncio.sleep(seconds)
@@ -188,8 +208,13 @@ class Context(Generic[D]):
         await self.host.record(event)
 
     def snapshot(self) -> Snapshot | None:
-        """For policies: the run data as it is now, written down; None if there is none."""
-        return None if self._kind is None else self._kind.snapshot(self.data)
+        """For policies: the run data as it is now, written down; None if there is none.
+
+        Nor is there one in a branch, which leaves the data alone.
+        """
+        if self._kind is None or self.branch is not None:
+            return None
+        return self._kind.snapshot(self.data)
 
     def restore(self, saved: Snapshot | None) -> None:
         """For policies: bring the run data back to what was saved."""
@@ -205,11 +230,16 @@ class Context(Generic[D]):
         context.error = self.error
         return context
 
-    def stop(self, task: asyncio.Task[Any]) -> None:
-        """For whoever drives: cancel the work, which runs in *task*, until it ends."""
-        if self._alarm is None:
-            self._alarm = Alarm(task)
-        self._alarm.stop()
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """For task models: work in another asyncio task meanwhile, with a timer of its own."""
+        alarm, beyond = self._alarm, self._outer_deadline
+        self._outer_deadline, self._alarm = self.deadline, None
+        try:
+            yield
+        finally:
+            self.close()
+            self._alarm, self._outer_deadline = alarm, beyond
 
     def close(self) -> None:
         """For whoever drives: let go of the timer."""

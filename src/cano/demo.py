@@ -117,9 +117,6 @@ class Survey:
     counts: Counts = field(default_factory=Counts)
 
 
-# The tasks.
-
-
 def find(ctx: Context[Survey]) -> Literal[Step.CHOOSE]:
     """Look for source files. It waits for a disk, and so is registered as `thread(find)`."""
     survey = ctx.data
@@ -196,9 +193,6 @@ def workflow(
     )
 
 
-# The work.
-
-
 def count(text: str, name: str) -> Counts:
     """Count what is in the source *text* of one module. Raises `SyntaxError` and its like."""
     tree = ast.parse(text)
@@ -259,16 +253,16 @@ def _count_docstring(
 
 
 def statements(tree: ast.Module) -> Iterator[tuple[ast.stmt, int, str]]:
-    """Every statement, how far it is indented, and the `Class.function.` it is in."""
-    waiting: list[tuple[ast.AST, int, str]] = [(node, 0, "") for node in tree.body]
+    """Every statement, as written, how far it is indented, and the `Class.function.` it is in."""
+    waiting: list[tuple[ast.AST, int, str]] = [(node, 0, "") for node in reversed(tree.body)]
     while waiting:
         node, level, scope = waiting.pop()
         if isinstance(node, ast.stmt):
             yield node, level, scope
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             scope += f"{node.name}."
-        for block in ("handlers", "cases", "body", "orelse", "finalbody"):
-            inside = getattr(node, block, ())
+        for block in ("finalbody", "orelse", "handlers", "cases", "body"):
+            inside = reversed(getattr(node, block, ()))
             inner = level + (block != "handlers" and not _elif(node, block))
             waiting += [(statement, inner, scope) for statement in inside]
 

@@ -81,8 +81,16 @@ class JoinFailedError(CanoError, ExceptionGroup[Exception]):
         return group
 
 
-class EmptySplitError(CanoError):
-    """A split had no branches, and its join needs at least one."""
+class NotJoinedError(CanoError, LookupError):
+    """A task asked for the split before it, and there was none."""
+
+    retryable = False
+
+
+class TooFewBranchesError(CanoError):
+    """A split made at run time had fewer branches than its join needs."""
+
+    retryable = False
 
 
 class RunCancelledError(CanoError):
@@ -141,6 +149,21 @@ class ValueTypeError(StoreError, TypeError):
 
 class WorkerCrashedError(CanoError):
     """The process that was making a call died before it could answer."""
+
+
+class RemoteError(CanoError, RuntimeError):
+    """Stands for an exception of another process that could not be brought back as itself.
+
+    `kind` is its class's name, `message` what it said; its traceback is in the notes.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteError, (self.kind, self.message), self.__dict__
 
 
 class DetachedContextError(CanoError):

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Generic, TypeVar
 
+from cano._deadline import AGAIN
 from cano._history import Phase
 from cano._run import Run, finished
-from cano.errors import RunCancelledError
-from cano.events import Event, RunCancelled, RunFailed, RunFinished
+from cano.context import Context
+from cano.events import Event, Observer, RunCancelled, RunFailed, RunFinished
 from cano.tasks.task import S
 
 D = TypeVar("D")
@@ -18,11 +19,13 @@ D = TypeVar("D")
 class RunHandle(Generic[S, D]):
     """One run, started by `Workflow.start_run`."""
 
-    __slots__ = ("_run", "_task")
+    __slots__ = ("_again", "_context", "_run", "_task")
 
-    def __init__(self, run: Run[S], task: asyncio.Task[S]) -> None:
+    def __init__(self, run: Run[S], context: Context[D], task: asyncio.Task[S]) -> None:
         self._run = run
+        self._context = context
         self._task = task
+        self._again: asyncio.Handle | None = None
 
     def __repr__(self) -> str:
         return repr(self._run).replace("<Run", "<RunHandle", 1)
@@ -56,13 +59,12 @@ class RunHandle(Generic[S, D]):
         """
         await asyncio.wait((self._task,))
         if self._task.cancelled():
-            raise RunCancelledError(f"run {self.run_id!r} was cancelled before it began")
+            raise self._run.cancellation(self._context)
         return self._task.result()
 
     async def data(self) -> D:
         """The run's data as it is now; after `result`, as the run left it."""
-        data: D = self._run.context.data
-        return data
+        return self._context.data
 
     async def cancel(self) -> None:
         """Ask the run to end. Returns at once; `result` then raises `RunCancelledError`.
@@ -70,13 +72,32 @@ class RunHandle(Generic[S, D]):
         A task that does not heed the cancellation is cancelled again every 50 ms. Cancelling a
         run that has ended changes nothing.
         """
-        if self._task.done() or finished(self._run.history.phase):
+        if not self._run.cancelled and not self._over:
+            self._run.cancelled = True
+            # Not at once: a task that is just returning would be cancelled with its result in hand.
+            self._again = self._task.get_loop().call_soon(self._cancel, True)
+            self._task.add_done_callback(self._let_go)
+
+    def _cancel(self, first: bool = False) -> None:
+        if self._over:
             return
-        self._run.cancelled = True
-        if self._run.history.phase is Phase.NEW:
+        # Before the first state resources are set up, or down again: told once, left alone then.
+        if first or self._run.history.phase is Phase.RUNNING:
             self._task.cancel()
-        else:
-            self._run.context.stop(self._task)
+        self._again = self._task.get_loop().call_later(AGAIN, self._cancel)
+
+    def _let_go(self, task: asyncio.Task[S]) -> None:
+        if self._again is not None:
+            self._again.cancel()
+
+    @property
+    def _over(self) -> bool:
+        """Whether there is nothing to cancel any more; resources then go down undisturbed."""
+        return self._task.done() or finished(self._run.history.phase)
+
+    def watch(self, observer: Observer) -> None:
+        """Tell *observer* of everything that happens to the run from now on, as it happens."""
+        self._run.watch(observer)
 
     async def events(self) -> AsyncIterator[Event]:
         """Everything that happens to the run from now on, as it happens, to its end.
@@ -84,9 +105,9 @@ class RunHandle(Generic[S, D]):
         Asked for before the run's first step, it is everything there is.
         """
         queue: asyncio.Queue[Event] = asyncio.Queue()
-        if finished(self._run.history.phase) or self._task.done():
+        if self._over:
             return
-        self._run.watch(queue.put_nowait)
+        self.watch(queue.put_nowait)
         waiting = asyncio.ensure_future(self._task_end(queue))
         try:
             while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from enum import EnumType
 from math import isnan
 from typing import Any, Concatenate, Generic, Self, TypeAlias, TypeVar, overload
@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Generic, Self, TypeAlias, TypeVar, overload
 from cano import _check
 from cano._audience import Audience
 from cano._data import DataType, data_type
+from cano._deadline import AGAIN
 from cano._graph import Graph
 from cano._plan import Plan, Registration
 from cano._run import Run
@@ -112,7 +113,7 @@ class Workflow(Generic[S, D]):
         self.resources = Resources() if resources is None else resources
         self.timeout = timeout
         self.strict = strict
-        self._data = data
+        self.data = data
         self._observers = observers
         self._registrations: dict[str, Registration[S]] = {}
         self._exits: dict[str, S] = {}
@@ -138,15 +139,10 @@ class Workflow(Generic[S, D]):
         *otherwise* names the state to go to when the task fails for good: one for every exception,
         or one per type, the first match counts.
         """
-        self._changing()
-        if isinstance(task, type):
-            raise DefinitionError(
-                f"{state.name}: {task.__name__} is a class; register an instance, {task.__name__}()"
-            )
+        if self._plan is not None:
+            self._refuse_changes()
         if not isinstance(task, Task):
-            if not callable(task):
-                raise DefinitionError(f"{state.name}: {task!r} is no task; pass an async function")
-            task = FunctionTask(task)
+            task = _function(state, task)
         if otherwise is not None and not isinstance(otherwise, Mapping):
             otherwise = {Exception: otherwise}
         self._registrations[state._name_] = Registration(
@@ -171,7 +167,8 @@ class Workflow(Generic[S, D]):
 
     def exits(self, *states: S) -> Self:
         """Name the states that end a run. They run nothing."""
-        self._changing()
+        if self._plan is not None:
+            self._refuse_changes()
         for state in states:
             self._exits[state._name_] = state
         return self
@@ -184,7 +181,7 @@ class Workflow(Generic[S, D]):
     def copy(self) -> Workflow[S, D]:
         """A workflow of the same definition that may still be changed."""
         copied: Workflow[S, Any] = Workflow(
-            self.states, data=self._data, start=self.start, name=self.name, version=self.version,
+            self.states, data=self.data, start=self.start, name=self.name, version=self.version,
             resources=self.resources, observers=self._observers, timeout=self.timeout,
             strict=self.strict,
         )  # fmt: skip
@@ -198,8 +195,8 @@ class Workflow(Generic[S, D]):
         Raises `DefinitionError`. With *start*, or one given to the workflow, states that cannot be
         reached from it are errors too.
         """
-        start = start or self.start
-        self._compile(start)
+        start = self.start if start is None else start
+        self._compile(start, only_entry=True)
         return _check.graph(self.name, self.states, self._registrations, self._exits, start)
 
     def run(
@@ -210,19 +207,17 @@ class Workflow(Generic[S, D]):
         *data* is the run's from here on; without it a fresh one is made. What a task raises comes
         out as it is, with a note saying where. Cancelling whoever awaits this ends the run.
         """
-        first, run = self._new_run(start, data, run_id)
-        return run.live_with_resources(first) if self.resources else run.live(first)
+        return self._new_run(start, data, run_id)[-1]
 
     async def start_run(
         self, start: S | None = None, *, data: D | None = None, run_id: str | None = None
     ) -> RunHandle[S, D]:
         """Start a run in the background and return its handle."""
-        first, run = self._new_run(start, data, run_id)
-        living = run.live_with_resources(first) if self.resources else run.live(first)
+        run, context, living = self._new_run(start, data, run_id)
         task = asyncio.get_running_loop().create_task(living, name=f"cano run of {self.name}")
         self._scope.add(task)  # asyncio itself would not keep it from being collected
         task.add_done_callback(self._scope.discard)
-        return RunHandle(run, task)
+        return RunHandle(run, context, task)
 
     async def __aenter__(self) -> Self:
         """Open a scope: resources stay up until it ends, whatever runs come and go."""
@@ -232,29 +227,53 @@ class Workflow(Generic[S, D]):
     async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         """Wait for the runs that were started, cancel them if the block failed; then let go."""
         try:
+            if kind is not None:
+                await self._end_runs()
             while self._scope:
-                if kind is not None:
-                    for task in self._scope:
-                        task.cancel()
-                await asyncio.wait(self._scope, timeout=1.0 if kind is not None else None)
+                await asyncio.wait(self._scope)
+        except asyncio.CancelledError:
+            await self._end_runs()
+            raise
         finally:
             await self.resources.release()
 
-    def _changing(self) -> None:
-        if self._plan is not None:
-            raise DefinitionError(
-                f"{self.name} has been compiled and no longer changes; register everything before "
-                "the first run or check(), or change a copy()"
-            )
+    async def _end_runs(self) -> None:
+        """Cancel the runs that were started, again if need be, and wait for them."""
+        cancelled = False
+        while self._scope:
+            for task in self._scope:
+                task.cancel()
+            try:
+                await asyncio.wait(self._scope, timeout=AGAIN)
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
 
-    def _new_run(self, start: S | None, data: D | None, run_id: str | None) -> tuple[S, Run[S]]:
-        first = start or self.start
+    def _refuse_changes(self) -> None:
+        raise DefinitionError(
+            f"{self.name} has been compiled and no longer changes; register everything before "
+            "the first run or check(), or change a copy()"
+        )
+
+    def _new_run(
+        self, start: S | None, data: D | None, run_id: str | None
+    ) -> tuple[Run[S], Context[D], Coroutine[Any, Any, S]]:
+        """A run, its context, and its life from the first event to the last, not begun."""
+        first = self.start if start is None else start
         plan = self._plan
         if plan is None or first is None or first._name_ not in plan.starts:
             plan, first = self._compile(first), self._known(first)
+        run = Run(plan, run_id)
+        context: Context[Any] = Context(run, run.path, self._data_of(plan, data))
+        live = run.live_with_resources if self.resources else run.live
+        return run, context, live(context, first)
+
+    def _data_of(self, plan: Plan[S], data: D | None) -> Any:
+        """The run's data: what was given, or fresh. Raises `DataError`."""
         kind = plan.data_type
         if data is None:
-            return first, Run(plan, None if kind is None else kind.new(), run_id)
+            return None if kind is None else kind.new()
         if kind is None:
             raise DataError(
                 f"{self.name} has no run data; say Workflow({self.states.__name__}, "
@@ -262,7 +281,7 @@ class Workflow(Generic[S, D]):
             )
         if problem := kind.problem(data):
             raise DataError(problem)
-        return first, Run(plan, data, run_id)
+        return data
 
     def _known(self, start: S | None) -> S:
         if start is None:
@@ -272,47 +291,51 @@ class Workflow(Generic[S, D]):
             )
         return start
 
-    def _compile(self, start: S | None) -> Plan[S]:
+    def _compile(self, start: S | None, *, only_entry: bool = False) -> Plan[S]:
         """The plan, made at first use. Raises `DefinitionError` with every problem there is."""
         plan = self._plan
         found: list[str] = []
+        edges = _check.edges_of(self._registrations)
         if plan is None:
             plan = Plan(
-                name=self.name, version=self.version, states=self.states,
-                registrations=self._registrations, steps={}, data_type=self._data_type(found),
-                resources=self.resources, audience=Audience(self._observers),
-                timeout=self.timeout, strict=self.strict,
+                self.name, self.version, self.states, self._registrations, self._exits,
+                self._data_type(found), self.resources, Audience(self._observers),
+                self.timeout, self.strict,
             )  # fmt: skip
-            edges = _check.edges_of(self._registrations)
             found += _check.problems(
                 self.states, self._registrations, self._exits, edges, self.timeout
             )
-            plan.compile(self._exits)
+            plan.compile()
             found += plan.problems
-        found += self._bad_start(start)
+        if start is not None:
+            if not isinstance(start, self.states):
+                found.append(f"start {start!r} is no member of {self.states.__name__}")
+            elif start._name_ in self._registrations and (only_entry or start is self.start):
+                found += _check.unreachable(self.states, edges, start._name_)
+            if not found:
+                plan.starts.add(start._name_)
         if found:
             raise DefinitionError(found)
-        if start is not None:
-            plan.starts.add(start._name_)
         self._plan = plan
         return plan
 
-    def _bad_start(self, start: S | None) -> Iterable[str]:
-        if start is None:
-            return ()
-        if not isinstance(start, self.states):
-            return [f"start {start!r} is no member of {self.states.__name__}"]
-        if start is self.start and start._name_ in self._registrations:
-            edges = _check.edges_of(self._registrations)
-            return _check.unreachable(self.states, edges, start._name_)
-        return ()
-
     def _data_type(self, found: list[str]) -> DataType[Any] | None:
-        if self._data is None:
+        if self.data is None:
             return None
         try:
-            kind: Any = self._data
+            kind: Any = self.data
             return data_type(kind)
         except DataError as error:
             found.append(str(error))
             return None
+
+
+def _function(state: S, given: Any) -> FunctionTask[S]:
+    """The task that a plain function is."""
+    if isinstance(given, type):
+        raise DefinitionError(
+            f"{state.name}: {given.__name__} is a class; register an instance, {given.__name__}()"
+        )
+    if not callable(given):
+        raise DefinitionError(f"{state.name}: {given!r} is no task; pass an async function")
+    return FunctionTask(given)

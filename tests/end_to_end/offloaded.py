@@ -112,10 +112,22 @@ def start_another(file: Path) -> None:
     subprocess.run([sys.executable, "-S", "-c", program, str(file)], check=False)
 
 
-def nap(seconds: float) -> tuple[float, float]:
-    began = time.monotonic()
+def nap(seconds: float) -> None:
     time.sleep(seconds)
-    return began, time.monotonic()
+
+
+def meet(folder: Path, number: int, wanted: int) -> int:
+    """Wait until so many calls are here at once, and return how many there were at most."""
+    here = folder / f"{number}"
+    here.touch()
+    most = 0
+    for _ in range(5 if wanted == 1 else 1000):  # longer than it takes, for more to come in
+        most = max(most, len([*folder.iterdir()]))
+        time.sleep(0.01)
+        if most >= wanted > 1:
+            break
+    here.unlink()
+    return most
 
 
 def racer(ctx: Context[Any], file: Path) -> str:
@@ -123,8 +135,7 @@ def racer(ctx: Context[Any], file: Path) -> str:
     tell_pid(file)
     if file.name != "winner":
         time.sleep(60)
-    deadline = time.monotonic() + 10
-    while len([*file.parent.glob("loser?")]) < 2 and time.monotonic() < deadline:
+    while len([*file.parent.glob("loser?")]) < 2:  # until it is a race
         time.sleep(0.01)
     return file.name
 

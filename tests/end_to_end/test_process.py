@@ -14,8 +14,13 @@ from typing import Any
 import pytest
 
 from cano import Resources, Split, Workflow, process
-from cano.errors import DataError, DefinitionError, DetachedContextError, JoinFailedError
-from cano.executors.process import RemoteError
+from cano.errors import (
+    DataError,
+    DefinitionError,
+    DetachedContextError,
+    JoinFailedError,
+    RemoteError,
+)
 from cano.tasks.verb import describe
 from cano.testing import run
 

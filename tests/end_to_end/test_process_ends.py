@@ -29,10 +29,22 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="asks for proces
 
 def alive(pid: int) -> bool:
     """Whether that process runs; one that nobody has buried does not."""
-    state = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-    ).stdout
-    return state != "" and not state.startswith("Z")
+    try:
+        os.kill(pid, 0)
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()  # a system that tells nothing more
+    except ProcessLookupError:
+        return False
+
+
+def gone(pid: int) -> bool:
+    """Whether that process is gone very soon: the system may still be at it."""
+    for _ in range(200):
+        if not alive(pid):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 async def told(file: Path) -> int:
@@ -44,11 +56,10 @@ async def told(file: Path) -> int:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
-    """No test leaves a process of its own pools behind that still makes a call."""
+    """No call is left behind; one ended early may still be about to have its process started."""
     yield
-    busy = [pool for pool in _workers._POOLS if pool._busy]
-
-    assert [] == busy
+    while any(pool._busy for pool in _workers._POOLS):
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("function", [jobs.hang, jobs.spin, jobs.start_another])
@@ -66,7 +77,7 @@ def test_a_cancelled_call_is_really_ended(function: Any, tmp_path: Path) -> None
     pid, cancelled = asyncio.run(main())
 
     assert cancelled
-    assert not alive(pid)
+    assert gone(pid) if function is jobs.start_another else not alive(pid)
 
 
 def test_cancelled_again_and_again(tmp_path: Path) -> None:
@@ -108,7 +119,7 @@ def test_timeouts_one_after_the_other(tmp_path: Path) -> None:
             await flow.exits(Step.DONE, Step.REPORT).run(Step.WORK)
         return loop.time() - began
 
-    assert asyncio.run(main()) < 1.5
+    assert asyncio.run(main()) < 5
     assert [] == [pid for pid in pids if alive(pid)]
 
 
@@ -190,24 +201,21 @@ def test_a_death_without_work_is_nobody_s_failure() -> None:
     async def main() -> bool:
         first = await pid()
         os.kill(first, signal.SIGKILL)
-        while alive(first):
-            await asyncio.sleep(0.005)
+        os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
         return first != await pid()
 
     assert asyncio.run(main())
 
 
-def test_bound() -> None:
-    """At most *limit* processes work at once; the other calls wait in line."""
-    nap = process(jobs.nap, limit=2)
+def test_bound(tmp_path: Path) -> None:
+    """As many processes as *limit* work at once, and no more; the other calls wait in line."""
+    meet = process(jobs.meet, limit=2)
 
-    async def main() -> list[tuple[float, float]]:
-        return await asyncio.gather(*[nap(0.05) for _ in range(6)])
+    async def main() -> list[int]:
+        wanted = [2, 2, 1, 1, 1]
+        return await asyncio.gather(*[meet(tmp_path, *call) for call in enumerate(wanted)])
 
-    naps = asyncio.run(main())
-    at_once = [sum(began <= moment < ended for began, ended in naps) for moment, _ in naps]
-
-    assert 2 == max(at_once)
+    assert 2 == max(asyncio.run(main()))
 
 
 def test_what_waits_in_line_is_never_called(tmp_path: Path) -> None:
@@ -234,12 +242,7 @@ def test_idle_processes_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> int:
         return await process(jobs.pid, limit=1)()
 
-    pid = asyncio.run(main())
-    deadline = time.monotonic() + 5
-    while alive(pid) and time.monotonic() < deadline:
-        pass
-
-    assert not alive(pid)
+    assert gone(asyncio.run(main()))
 
 
 PROGRAM = f"""
@@ -275,7 +278,7 @@ def start(tmp_path: Path, then: str, last: str) -> subprocess.Popen[str]:
     ("then", "last", "sent", "code"),
     [
         ("return", "asyncio.run(main())", None, 0),
-        ("return", "asyncio.new_event_loop().run_until_complete(main()); os._exit", None, 0),
+        ("return", "asyncio.new_event_loop().run_until_complete(main())", None, 0),
         ("await task", "asyncio.run(main())", signal.SIGINT, -signal.SIGINT),
         ("await task", "asyncio.run(main())", signal.SIGKILL, -signal.SIGKILL),
     ],
@@ -284,18 +287,18 @@ def start(tmp_path: Path, then: str, last: str) -> subprocess.Popen[str]:
 def test_a_program_s_end(
     then: str, last: str, sent: signal.Signals | None, code: int, tmp_path: Path
 ) -> None:
-    """A program ends without waiting for its processes, which end with it if it can see to that."""
+    """A program ends without waiting for its calls, and its processes end with it."""
     program = start(tmp_path, then, last)
     if sent is not None:
         program.send_signal(sent)
-    program.communicate(timeout=20)
-    pid = int((tmp_path / "pid").read_text())
-    left = alive(pid)
-    if left:
-        os.kill(pid, signal.SIGKILL)
+    try:
+        _, errors = program.communicate(timeout=10)  # it is the process's stderr, too
+    finally:
+        program.kill()
 
     assert code == program.returncode
-    assert left is (sent is signal.SIGKILL)
+    assert errors == "" or sent is signal.SIGINT
+    assert gone(int((tmp_path / "pid").read_text()))
 
 
 FORKING = """

@@ -10,10 +10,10 @@ SOURCE = Path(__file__).parents[2] / "src" / "cano"
 LAYERS = [
     ["errors", "events"],
     ["_history", "_data", "_graph", "_kinds", "join"],
-    ["_deadline", "context", "health", "resources", "memory"],
+    ["_clock", "_deadline", "context", "health", "resources", "memory"],
     ["policies"],
     ["tasks"],
-    ["_audience", "_clock", "_plan", "_check", "_run", "handle", "workflow"],
+    ["_audience", "_plan", "_check", "_run", "handle", "workflow"],
     ["executors", "testing", "demo", "cli", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

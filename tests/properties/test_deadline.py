@@ -10,10 +10,10 @@ from enum import Enum
 from math import inf
 from typing import Any, TypeAlias
 
-from hypothesis import event, example, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from cano import Context, Timeout
+from cano import Context, Retry, Timeout
 from cano._deadline import AGAIN
 from cano.testing import run
 
@@ -212,6 +212,9 @@ class Outcome:
     async def by_the_alarm(self, work: Work, seconds: float) -> None:
         await Timeout(seconds).wrap(lambda ctx: work())(self.context)
 
+    async def by_the_alarm_of_a_retry(self, work: Work, seconds: float) -> None:
+        await Retry(1).wrap(Timeout(seconds).wrap(lambda ctx: work()))(self.context)
+
     async def watch(self, steps: Steps, limit: float, timed: Timed) -> None:
         script = Script(timed)
         task = asyncio.current_task()
@@ -231,10 +234,14 @@ class Outcome:
         self.context.close()
 
 
-def outcome(steps: Steps, limit: float, cancel_at: float | None, timed: Timed | None) -> Outcome:
+def outcome(
+    steps: Steps, limit: float, cancel_at: float | None, way: Callable[[Outcome], Timed]
+) -> Outcome:
+    """What became of a call of *steps*, timed that *way*, and cancelled at that time."""
+
     async def main() -> Outcome:
         found = Outcome()
-        task = asyncio.create_task(found.watch(steps, limit, timed or found.by_the_alarm))
+        task = asyncio.create_task(found.watch(steps, limit, way(found)))
         if cancel_at is not None:
             asyncio.get_running_loop().call_later(cancel_at, task.cancel)
         await asyncio.wait([task])
@@ -243,13 +250,16 @@ def outcome(steps: Steps, limit: float, cancel_at: float | None, timed: Timed | 
     return run(main())
 
 
-# Hundredths of seconds, with odd ends, so that no two kinds of moments ever coincide.
 def moments(end: float) -> st.SearchStrategy[float]:
+    """Hundredths of seconds, with an odd end, so that no two kinds of moments ever coincide."""
     return st.integers(1, 60).map(lambda n: n / 100 + end)
 
 
 naps, limits, cancels = moments(0.0007), moments(0.00473), moments(0.00031)
 sleeps = st.builds(Sleep, naps)
+ways = st.sampled_from(
+    [lambda found: found.by_the_alarm, lambda found: found.by_the_alarm_of_a_retry]
+)
 
 
 def scripts(*around: Callable[[st.SearchStrategy[Steps]], st.SearchStrategy[Any]]) -> Any:
@@ -284,14 +294,14 @@ def nested(inner: st.SearchStrategy[Steps]) -> st.SearchStrategy[Any]:
     return st.builds(Nested, limits, inner, st.booleans())
 
 
-@settings(max_examples=500, deadline=None)
-@given(scripts(swallow, clean_up, own_timeout, group), limits, st.none() | cancels)
+@settings(max_examples=250, deadline=None)
+@given(scripts(swallow, clean_up, own_timeout, group), limits, st.none() | cancels, ways)
 def test_ends_as_a_task_of_its_own_would(
-    steps: Steps, limit: float, cancel_at: float | None
+    steps: Steps, limit: float, cancel_at: float | None, way: Callable[[Outcome], Timed]
 ) -> None:
     """Whatever timed code does with its cancellations, the outcome and its time are right."""
-    plain = outcome(steps, limit, cancel_at, TasksOfTheirOwn().time)
-    found = outcome(steps, limit, cancel_at, None)
+    plain = outcome(steps, limit, cancel_at, lambda _: TasksOfTheirOwn().time)
+    found = outcome(steps, limit, cancel_at, way)
     event(found.said)
     assert plain.time == found.time
     assert found.said in right_ends(plain, steps, limit, cancel_at)
@@ -308,20 +318,24 @@ def right_ends(plain: Outcome, steps: Steps, limit: float, cancel_at: float | No
     return {"cancelled"}
 
 
-@settings(max_examples=300, deadline=None)
-@given(scripts(clean_up, own_timeout, nested), limits, st.none() | cancels)
-def test_ends_as_nested_tasks_would(steps: Steps, limit: float, cancel_at: float | None) -> None:
+@settings(max_examples=120, deadline=None)
+@given(scripts(clean_up, own_timeout, nested), limits, st.none() | cancels, ways)
+def test_ends_as_nested_tasks_would(
+    steps: Steps, limit: float, cancel_at: float | None, way: Callable[[Outcome], Timed]
+) -> None:
     """Timed calls within timed calls each end in their own time."""
-    plain = outcome(steps, limit, cancel_at, TasksOfTheirOwn().time)
-    found = outcome(steps, limit, cancel_at, None)
+    plain = outcome(steps, limit, cancel_at, lambda _: TasksOfTheirOwn().time)
+    found = outcome(steps, limit, cancel_at, way)
     event(found.said)
     assert (plain.said, plain.time) == (found.said, found.time)
 
 
-@settings(max_examples=300, deadline=None)
-@given(scripts(swallow, clean_up, own_timeout, nested), limits, st.none() | cancels)
-def test_takes_its_cancellations_back(steps: Steps, limit: float, cancel_at: float | None) -> None:
+@settings(max_examples=120, deadline=None)
+@given(scripts(swallow, clean_up, own_timeout, nested), limits, st.none() | cancels, ways)
+def test_takes_its_cancellations_back(
+    steps: Steps, limit: float, cancel_at: float | None, way: Callable[[Outcome], Timed]
+) -> None:
     """Afterwards the task counts as cancelled as often as others have cancelled it."""
-    found = outcome(steps, limit, cancel_at, None)
+    found = outcome(steps, limit, cancel_at, way)
     cancelled = cancel_at is not None and round(cancel_at, 6) <= found.time
     assert int(cancelled) == found.count

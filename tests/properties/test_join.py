@@ -29,7 +29,7 @@ SETTINGS: dict[Anything, st.SearchStrategy[Anything]] = {
     float | None: st.none() | st.integers(0, 99).map(lambda percent: percent / 100),
 }
 thorough = settings(
-    max_examples=250,
+    max_examples=150,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.filter_too_much],

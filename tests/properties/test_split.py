@@ -246,7 +246,7 @@ class Played:
         return sorted(event.index for event in self.events if isinstance(event, kind))
 
 
-@settings(max_examples=250, deadline=None, database=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(cases())
 def test_a_split_comes_to_what_the_model_says(case: Case) -> None:
     """Outcome, reason, lists, time and events of a split are those of the model."""
@@ -274,7 +274,7 @@ def test_a_split_comes_to_what_the_model_says(case: Case) -> None:
         assert len(bad) == len(causes)
 
 
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=120, deadline=None, database=None)
 @given(cases(), st.integers(0, 12).map(lambda whole: whole + 2.0**-11))
 def test_a_cancelled_split_leaves_nothing_behind(case: Case, cancel_at: float) -> None:
     """Cancelled at any moment, every branch that began has ended, once, and no task is left."""

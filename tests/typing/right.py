@@ -47,7 +47,7 @@ async def fetch(ctx: Context[Order]) -> Literal[Step.PARSE]:
     return Step.PARSE
 
 
-async def plain(ctx: Context[Any]) -> Step:
+async def plain(ctx: Context) -> Step:
     return Step.DONE
 
 

@@ -47,8 +47,8 @@ Any_step = TypeVar("Any_step", bound=Step)
         (Next, {Step.A, Step.B}),
         (Literal[Next, Step.C], {Step.A, Step.B, Step.C}),
         (Union[Literal[Step.A], Literal[Step.B]], {Step.A, Step.B}),  # noqa: UP007
-        (Literal[Step.A] | Literal[Step.B], {Step.A, Step.B}),  # noqa: PYI030
-        (Literal[Step.A] | Never, {Step.A}),
+        (Literal[Step.A] | Literal[Step.B], {Step.A, Step.B}),
+        (Literal[Step.A], {Step.A}),
         (Annotated[Literal[Step.A], "a note"], {Step.A}),
         (Annotated[Literal[Step.A], 1] | Literal[Step.B], {Step.A, Step.B}),
         (Awaitable[Literal[Step.A]], {Step.A}),

@@ -14,6 +14,7 @@ from cano import join as joins
 from cano.errors import (
     AttemptTimeoutError,
     JoinFailedError,
+    NotJoinedError,
     SplitTimeoutError,
 )
 from cano.join import SplitResult
@@ -196,6 +197,23 @@ def test_the_result_is_there_in_the_next_state_only() -> None:
     built, found = flow(Split([after(1, "a")], then=Step.NEXT))
     run(built.run(Step.SPLIT))
     assert (("a",), None) == (found[0].values, found[1])
+
+
+def test_joined_is_the_split_or_an_error() -> None:
+    """`ctx.joined(kind)` is `ctx.split` with a type, and an error where no split was joined."""
+
+    async def look(ctx: Context[Any]) -> Literal[Step.LAST]:
+        assert ctx.split is ctx.joined(str)
+        return Step.LAST
+
+    async def look_again(ctx: Context[Any]) -> Literal[Step.DONE]:
+        ctx.joined(str)
+        return Step.DONE
+
+    built = Workflow(Step).register(Step.SPLIT, Split([after(1, "a")], then=Step.NEXT))
+    built.register(Step.NEXT, look).register(Step.LAST, look_again).exits(Step.DONE)
+    with pytest.raises(NotJoinedError):
+        run(built.run(Step.SPLIT))
 
 
 def test_a_split_after_a_split() -> None:

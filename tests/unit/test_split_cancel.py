@@ -209,6 +209,23 @@ def test_cancelling_every_task_of_the_loop_ends_the_run(turns: int) -> None:
     assert sorted(branches.begun) == sorted(branches.ended)
 
 
+def test_the_cleanup_of_a_branch_somebody_cancelled_is_not_cut_short() -> None:
+    """Branches that are cancelled already, as `asyncio.run` does at its end, are left to it."""
+    branches = Branches(cleanup=0.04)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(flow(Split([branches] * 2, then=Step.NEXT)).run(Step.SPLIT))
+        await asyncio.sleep(1)
+        for other in asyncio.all_tasks() - {task, asyncio.current_task()}:
+            other.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait((task,))
+
+    run(main())
+    assert {0: 1.04, 1: 1.04} == branches.ended
+
+
 def test_the_run_s_timeout_ends_the_branches() -> None:
     """The total timeout reaches into the branches as a cancellation does."""
     branches = Branches(stubborn=1)
@@ -306,6 +323,39 @@ def test_what_is_no_exception_leaves_through_the_run(
     gc.collect()
     assert ["up", "down"] == log
     assert ([0], {0: (seconds or 0) + 0.03}) == (branches.begun, branches.ended)
+
+
+def test_a_cancellation_does_not_hide_what_is_worse() -> None:
+    """A run cancelled while it ends for a KeyboardInterrupt ends with that all the same."""
+
+    async def leave(ctx: Context[Any]) -> None:
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        branches = Branches(cleanup=0.03)
+        task = asyncio.ensure_future(flow(Split([branches, leave], then=Step.NEXT)).run(Step.SPLIT))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await task
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main())
+
+
+def test_the_first_of_several_that_are_no_exceptions_counts() -> None:
+    """Another one raised by a branch that is being ended changes nothing."""
+
+    async def leave(ctx: Context[Any]) -> None:
+        raise Fatal("first")
+
+    async def leave_too(ctx: Context[Any]) -> None:
+        try:
+            await asyncio.sleep(1)
+        finally:
+            raise Fatal("second")
+
+    with pytest.raises(Fatal, match="first"):
+        run(flow(Split([leave_too, leave], then=Step.NEXT)).run(Step.SPLIT))
 
 
 def test_a_loop_that_is_closed_on_a_split_says_no_more_than_asyncio(

@@ -98,19 +98,24 @@ def test_a_strategy_that_raises_fails_the_state_with_its_error() -> None:
     assert error is caught.value
 
 
-@pytest.mark.parametrize("timeout", [None, 1.5])
-def test_a_strategy_that_never_decides_fails(timeout: float | None) -> None:
-    """Waiting on when nothing can follow, or the time is up, is a failed join."""
-    split = Split([after(1, 1), after(2, 2)], then=Step.NEXT, join=Odd(), timeout=timeout)
+def test_a_strategy_that_waits_although_all_have_ended_fails() -> None:
+    """Waiting on when nothing can follow is a failed join, and the strategy is named."""
+    built, _ = flow(Split([after(1, 1), after(2, 2)], then=Step.NEXT, join=Odd()))
+    with pytest.raises(JoinFailedError) as caught:
+        run(built.run(Step.SPLIT))
+    (error,) = caught.value.exceptions
+    assert isinstance(error, DefinitionError)
+    assert "Odd() was not satisfied by Tally(total=2, succeeded=2, failed=0" in str(error)
+
+
+def test_a_strategy_that_waits_although_the_time_is_up_fails() -> None:
+    """At the deadline the split ends, whatever its strategy says, and starts nothing more."""
+    split = Split([after(1, 1)] * 4, then=Step.NEXT, join=Odd(), timeout=1.5, bulkhead=1)
     built, _ = flow(split)
     with pytest.raises(JoinFailedError) as caught:
         run(built.run(Step.SPLIT))
-    error = caught.value
-    if timeout is None:
-        assert "Odd() was not satisfied by Tally(total=2, succeeded=2" in str(error.exceptions[0])
-        assert [DefinitionError] == [type(part) for part in error.exceptions]
-    else:
-        assert ((1,), "deadline") == (error.result.cancelled, error.result.reason)
+    result = caught.value.result
+    assert ((1,), (2, 3), "deadline") == (result.cancelled, result.not_started, result.reason)
 
 
 async def no_work(ctx: Context[Any]) -> None: ...
@@ -155,3 +160,18 @@ def test_an_empty_split_that_also_needs_some_says_both() -> None:
     with pytest.raises(DefinitionError) as caught:
         built.check(Step.SPLIT)
     assert 3 == len(caught.value.problems)
+
+
+def test_a_split_says_what_it_is() -> None:
+    """The label in graphs counts branches and names the strategy; a branch shows its name."""
+    over = Split.over(lambda data: [], run=lambda ctx, item: no_work(ctx), then=Step.NEXT)
+    labels = [Split([no_work] * 3, then=Step.NEXT, join=joins.Any()).label, over.label]
+    assert ["Split of 3, Any", "Split of n, All"] == labels
+    branches = [Branch(no_work), Branch(no_work, name="eu")]
+    assert ["<Branch no_work>", "<Branch eu>"] == [repr(branch) for branch in branches]
+
+
+def test_a_split_is_an_edge_of_the_graph() -> None:
+    """The edge to the state after the join is drawn as one that joins."""
+    (joining, _) = flow(Split([no_work], then=Step.NEXT))[0].check(Step.SPLIT).edges
+    assert (Step.SPLIT, Step.NEXT, "joins") == (joining.source, joining.target, joining.kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Literal
 
@@ -284,6 +285,29 @@ def test_a_branch_that_swallows_the_deadline_is_cancelled_again() -> None:
     outcome = Outcome(Split([stubborn(3, log)], then=Step.NEXT, timeout=10))
     assert pytest.approx(10.15) == outcome.entered
     assert [SplitTimeoutError] == [type(part) for part in outcome.error.exceptions]
+
+
+def test_results_after_the_deadline_do_not_turn_the_verdict() -> None:
+    """What a branch returns although the deadline cancelled it is kept, but comes too late."""
+    outcome = Outcome(Split([after(1, "a"), stubborn(1, [], "late")], then=Step.NEXT, timeout=5))
+    assert ((0, 1), (), (), (), "deadline") == outcome.parts
+    assert [SplitTimeoutError] == [type(part) for part in outcome.error.exceptions]
+
+
+@pytest.mark.parametrize("first", [1, 9])
+def test_a_split_leaves_no_timer_behind(first: float) -> None:
+    """Once a split has ended, by a success or by its deadline, none of its timers is armed."""
+
+    async def main() -> list[Any]:
+        branches = [after(first), stubborn(1, []), Branch(after(2), Timeout(50))]
+        split = Split(branches, then=Step.DONE, join=joins.Any(), timeout=1.5)
+        built = Workflow(Step).register(Step.SPLIT, split).exits(Step.DONE, Step.NEXT)
+        with suppress(JoinFailedError):
+            await built.run(Step.SPLIT)
+        scheduled: Any = asyncio.get_running_loop()
+        return [timer for timer in scheduled._scheduled if not timer.cancelled()]
+
+    assert [] == run(main())
 
 
 def test_branches_that_never_suspend_meet_the_deadline_too() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from cano import Branch, Context, Resources, Retry, Split, Workflow
 from cano import join as joins
-from cano.errors import DataError, DefinitionError, EmptySplitError, JoinFailedError
+from cano.errors import DataError, DefinitionError, JoinFailedError, TooFewBranchesError
 from cano.testing import run
 
 
@@ -172,7 +172,7 @@ def test_nothing_to_do_is_not_enough_for_a_success(join: Any) -> None:
     with pytest.raises(JoinFailedError) as caught:
         result_of(over(join=join, timeout=5))
     (error,) = caught.value.exceptions
-    assert isinstance(error, EmptySplitError)
+    assert isinstance(error, TooFewBranchesError)
     assert f"{join} in SPLIT needs a branch; there were none" == str(error)
 
 
@@ -187,7 +187,7 @@ def test_too_few_items_fail_before_the_first_branch(join: Any) -> None:
     with pytest.raises(JoinFailedError) as caught:
         result_of(over(join=join, timeout=5), [1, 2])
     (error,) = caught.value.exceptions
-    assert isinstance(error, DefinitionError)
+    assert isinstance(error, TooFewBranchesError)
     assert f"{join} can never be met by 2 branches; lower it or add branches" == str(error)
     result = caught.value.result
     assert ((0, 1), "impossible") == (result.not_started, result.reason)

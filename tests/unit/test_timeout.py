@@ -114,6 +114,11 @@ def test_counts_from_the_call() -> None:
     assert Step.DONE == run(workflow.run(Step.WORK))
 
 
+def test_strikes_again_at_once_in_the_next_attempt() -> None:
+    """An attempt that is over does not put off the end of one soon after it."""
+    assert 0.06 == ended(nap, Retry.fixed(3, 0), Timeout(0.02))[1]
+
+
 def test_inside_another_the_shorter_one_ends_the_call() -> None:
     """Of two timeouts around a call the one that is due first is the one that failed."""
     assert "took longer than 3 s" in str(ended(nap, Timeout(5), Timeout(3))[0])

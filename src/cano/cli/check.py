@@ -32,7 +32,7 @@ def command(name: str, start: str | None, as_json: bool) -> int:
         show.print_json({"target": name, "ok": True, "problems": [], **show.graph_dict(graph)})
         return OK
     click.echo(f"{click.style('OK', fg='green', bold=True)} {name}")
-    for line in _summary(graph, workflow._data, workflow.timeout):
+    for line in _summary(graph, workflow.data, workflow.timeout):
         click.echo(f"   {line}")
     return OK
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ def command(path: str | None, workers: int | None, top: int, drawn: bool, as_jso
     survey = Survey() if path is None else Survey(root=path)
     if not Path(survey.root).is_dir():
         raise CommandError(f"there is no directory {survey.root}", NOT_FOUND)
+    workers = workers or os.cpu_count() or 2
     began = perf_counter()
     with _watch(survey, as_json) as observers:
         flow = workflow(workers, observers=observers)
@@ -62,7 +64,10 @@ def command(path: str | None, workers: int | None, top: int, drawn: bool, as_jso
     if as_json:
         show.print_json(_report(survey, top, seconds))
     else:
-        _print_view(survey, path, top, seconds)
+        chunks = show.counted(len(survey.chunks), "chunk")
+        processes = show.counted(workers, "process", "processes")
+        cost = f"{chunks} on {processes} in {seconds:.1f} s; how: cano graph cano.demo:workflow"
+        _print_view(survey, path, top, cost)
     return OK
 
 
@@ -92,7 +97,7 @@ def _read(flow: Workflow[Step, Survey], survey: Survey) -> None:
         raise CommandError(f"there is no Python source below {survey.root}{unread}", NOT_FOUND)
 
 
-def _print_view(survey: Survey, path: str | None, top: int, seconds: float) -> None:
+def _print_view(survey: Survey, path: str | None, top: int, cost: str) -> None:
     from rich.console import Console  # noqa: PLC0415 -- `--json` does without
 
     from cano.cli.demo_view import view  # noqa: PLC0415 -- likewise
@@ -102,7 +107,6 @@ def _print_view(survey: Survey, path: str | None, top: int, seconds: float) -> N
         title = f"The standard library of Python {platform.python_version()}"
     else:
         title = str(Path(survey.root).resolve())
-    cost = f"{show.counted(len(survey.chunks), 'chunk')} in {seconds:.1f} s"
     console.print(view(title, survey, top, console.width, cost))
 
 

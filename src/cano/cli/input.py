@@ -18,7 +18,7 @@ from cano.cli.target import AnyWorkflow
 
 def decode(workflow: AnyWorkflow, given: str) -> Any:
     """What `--data` *given* means, as the workflow's own data type. Raises `CommandError`."""
-    kind = workflow._data
+    kind = workflow.data
     if kind is None:
         raise CommandError(
             f"{workflow.name} has no run data, so --data has nowhere to go; say "
@@ -31,8 +31,12 @@ def decode(workflow: AnyWorkflow, given: str) -> Any:
             return kind.model_validate_json(raw)
         _refuse_unknown(raw, kind)
         return msgspec.json.decode(raw, type=kind, dec_hook=_revive)
-    except ValueError as error:  # msgspec's and pydantic's errors say which field
-        raise CommandError(f"--data is no {kind.__name__}: {error}", INVALID) from None
+    except (msgspec.DecodeError, ValueError) as error:  # pydantic's is a ValueError
+        syntax = isinstance(error, msgspec.DecodeError) and not isinstance(
+            error, msgspec.ValidationError
+        )
+        what = "JSON" if syntax else kind.__name__
+        raise CommandError(f"--data is no {what}: {error}", INVALID) from None
 
 
 def _read(given: str) -> bytes:

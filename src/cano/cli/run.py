@@ -28,9 +28,10 @@ class End:
 
     handle: RunHandle[Any, Any]
     seconds: float
-    state: Any = None
-    error: Exception | None = None
-    overdue: bool = False
+    data: Any
+    state: Any
+    error: Exception | None
+    overdue: bool
 
 
 @click.command("run")
@@ -86,7 +87,7 @@ async def _run(
     began = loop.time()
     handle = await workflow.start_run(first, data=data)
     if watched:
-        handle._run.watch(PathTeller())
+        handle.watch(PathTeller())
     ending = asyncio.ensure_future(handle.result())
     overdue = False
     try:
@@ -100,8 +101,8 @@ async def _run(
         await asyncio.gather(ending, return_exceptions=True)
         raise
     error: Any = ending.exception()
-    state = None if error else ending.result()
-    return End(handle, loop.time() - began, state, error, overdue)
+    state = ending.result() if error is None else None
+    return End(handle, loop.time() - began, await handle.data(), state, error, overdue)
 
 
 def _tell(workflow: AnyWorkflow, end: End) -> int:
@@ -154,15 +155,14 @@ def _reason(end: End) -> str:
 
 def _data_json(workflow: AnyWorkflow, end: End) -> bytes:
     """The run's data as it ended, as JSON. Raises `CommandError` if it cannot be written."""
-    if workflow._data is None:
+    if workflow.data is None:
         return b"null"
-    kind: Any = workflow._data
+    kind: Any = workflow.data
     try:
-        fields = data_type(kind).snapshot(end.handle._run.context.data)
+        fields = data_type(kind).snapshot(end.data)
     except DataError as error:
         if end.error is None:
-            raise CommandError(
-                f"the run ended in {end.state.name}, but: {error}", INVALID
-            ) from None
+            why = f"the run ended in {end.state.name}, but: {error}"
+            raise CommandError(why, INVALID) from None
         return b"null"
     return msgspec.json.encode({name: msgspec.Raw(raw) for name, raw in fields.items()})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
-import pkgutil
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -57,6 +55,8 @@ def state_of(workflow: AnyWorkflow, name: str | None) -> Any:
 def _workflow(found: Any, target: str) -> AnyWorkflow:
     if _is_workflow(found):
         return found
+    import inspect  # noqa: PLC0415 -- `cano --help` does without
+
     wanted = "name a Workflow, or a function without parameters that returns one"
     if not callable(found) or isinstance(found, type):
         raise CommandError(f"{target} is {_a(found)}; {wanted}", INVALID)
@@ -129,6 +129,8 @@ def _import(name: str) -> ModuleType:
 
 def _siblings(name: str) -> Iterable[str]:
     """The modules that might have been meant by *name*."""
+    import pkgutil  # noqa: PLC0415 -- only whoever mistyped waits for it
+
     parent, dot, _ = name.rpartition(".")
     if not dot:
         return [module.name for module in pkgutil.iter_modules()]

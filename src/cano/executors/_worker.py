@@ -5,14 +5,16 @@ Rule 2: requests come in through what was stdin, answers go out through what was
         moved out of reach: user code reads an empty stdin, and what it prints goes to stderr.
 Rule 3: every request gets one answer. Whatever is no `Exception` ends the process instead, which
         the caller sees as a crash.
+Rule 4: it does not outlive the program, even if that is killed in the middle of a call.
 """
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import os
 import pickle
-import runpy
+import select
 import signal
 import struct
 import sys
@@ -44,6 +46,8 @@ def main() -> None:
     # A Ctrl-C is for the program, which ends this process if it has to; other than ignoring it,
     # a handler is not inherited by programs that user code runs.
     signal.signal(signal.SIGINT, _ignore)
+    if hasattr(select, "poll"):
+        _thread.start_new_thread(_die_with_the_program, (outbox,))
     # Never closed by this process, so that their end is its end. Buffered: one read per request.
     requests = os.fdopen(inbox, "rb", closefd=False)
     answers = os.fdopen(outbox, "wb", closefd=False)
@@ -62,6 +66,14 @@ def _close(*ends: int) -> None:
 
 def _ignore(number: int, frame: FrameType | None) -> None:
     """Do nothing."""
+
+
+def _die_with_the_program(outbox: int) -> None:
+    """Wait until nobody can read the answers any more, which is when the program is dead."""
+    watch = select.poll()
+    watch.register(outbox, 0)  # no events but the end
+    watch.poll()
+    os.killpg(0, signal.SIGKILL)
 
 
 def _receive(requests: Any) -> bytes:
@@ -132,6 +144,8 @@ def _find(target: bytes | tuple[str, str]) -> Callable[..., Any]:
 
 def _load_main(how: str, where: str) -> None:
     """Load the program's main module, under a name that keeps it from running as a program."""
+    import runpy  # noqa: PLC0415 -- few programs need it, and every process would wait for it
+
     global loading_main  # noqa: PLW0603 -- a process has one main module
     if "__mp_main__" in sys.modules:  # the name that multiprocessing gives it
         return

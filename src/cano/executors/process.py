@@ -23,7 +23,7 @@ from msgspec.structs import force_setattr
 
 from cano._data import DataType
 from cano.context import Context
-from cano.errors import CanoError, DataError, DefinitionError
+from cano.errors import CanoError, DataError, DefinitionError, RemoteError
 from cano.executors._workers import Pool
 from cano.executors.offload import Offloaded, P, name_of
 
@@ -33,21 +33,6 @@ Target: TypeAlias = bytes | tuple[str, str]
 """How a function is found in another process: by module and name, or by its pickle."""
 
 _SHARED = Pool(os.cpu_count() or 2)
-
-
-class RemoteError(CanoError, RuntimeError):
-    """Stands for an exception of another process that could not be brought back as itself.
-
-    `kind` is its class's name, `message` what it said; its traceback is in the notes.
-    """
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(f"{kind}: {message}")
-        self.kind = kind
-        self.message = message
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return RemoteError, (self.kind, self.message), self.__dict__
 
 
 def process(

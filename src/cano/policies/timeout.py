@@ -38,22 +38,28 @@ class Timeout:
 
         async def timed(ctx: Context[Any]) -> T:
             alarm = ctx._alarm or ctx.alarm
-            deadlines = alarm.deadlines
+            outer = alarm.innermost
             when = alarm.now() + seconds  # `push` and `pop` by hand: two calls less an attempt
-            deadlines.append(when)
+            alarm.innermost = (when, outer)
             if when < alarm.armed:
                 alarm.arm(when)
             try:
                 return await call(ctx)
             except CancelledError:
                 if alarm.expired():
-                    raise AttemptTimeoutError(
-                        f"attempt {ctx.attempt} in {ctx.state.name} took longer than {seconds:g} s"
-                    ) from None
+                    raise late(ctx, seconds) from None
                 raise
             finally:
-                deadlines.pop()
+                alarm.innermost = outer
                 if alarm.sent:
                     alarm.settle()
 
+        timed.times = (call, seconds)  # type: ignore[attr-defined]  # for Retry, see there
         return timed
+
+
+def late(ctx: Context[Any], seconds: float) -> AttemptTimeoutError:
+    """The error of an attempt that took too long."""
+    return AttemptTimeoutError(
+        f"attempt {ctx.attempt} in {ctx.state.name} took longer than {seconds:g} s"
+    )

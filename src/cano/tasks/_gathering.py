@@ -19,11 +19,10 @@ from typing import Any, Literal, TypeAlias
 from cano._deadline import AGAIN
 from cano.context import BranchInfo, Context
 from cano.errors import (
-    DefinitionError,
-    EmptySplitError,
     JoinFailedError,
     SplitTimeoutError,
     StrayCancelledError,
+    TooFewBranchesError,
 )
 from cano.events import (
     BranchCancelled,
@@ -199,7 +198,8 @@ class Gathering:
 
     def break_off(self, error: BaseException, by: int) -> None:
         """End everything, for *error*, which is no affair of the join."""
-        self.fatal = self.fatal or error
+        if self.fatal is None:
+            self.fatal = error
         self.verdict = FAIL
         if self.again is None:
             self.end_all(by)
@@ -290,13 +290,13 @@ class Gathering:
         where = self.ctx.state.name
         causes: list[Exception] = [e.error for e in result.errors if e.error is not None]
         if self.tally.expired:
-            causes.append(SplitTimeoutError(f"the split of {where} had {self.timeout:g} s"))
+            causes.append(SplitTimeoutError(f"the split of {where} ran out of its {self.timeout:g} s"))
         elif not self.total:
             causes.append(
-                EmptySplitError(f"{self.join} in {where} needs a branch; there were none")
+                TooFewBranchesError(f"{self.join} in {where} needs a branch; there were none")
             )
         elif not causes:
-            causes.append(DefinitionError(self.why_unmet()))
+            causes.append(TooFewBranchesError(self.why_unmet()))
         group = JoinFailedError(
             f"the join of {where} failed: {len(result.successes)} of {result.total} branches "
             f"succeeded, {len(result.errors)} failed; {self.join}, reason: {result.reason}",

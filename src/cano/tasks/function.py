@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from cano._graph import Targets
 from cano.tasks.task import Guard, Runner, S, Task
-from cano.tasks.verb import describe, no_state
+from cano.tasks.verb import describe
 
 
 class FunctionTask(Task[S]):
@@ -22,12 +22,16 @@ class FunctionTask(Task[S]):
     def bind(self, guard: Guard, /) -> Runner[S]:
         return guard(self.call)
 
+    def targets(self) -> frozenset[S] | None:
+        found = self._said.targets
+        return cast("frozenset[S]", found) if isinstance(found, frozenset) else None
+
     @property
     def returns(self) -> Targets:
         return self._said.targets
 
     def problems(self, total: float | None, /) -> Iterable[str]:
-        return no_state(self._said)
+        return self._said.no_state
 
     @property
     def label(self) -> str:

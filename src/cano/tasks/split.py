@@ -64,7 +64,9 @@ class Split(Task[S]):
         timeout: seconds for the whole split; at the deadline a satisfied join still joins.
         bulkhead: how many branches may run at once; None is no bound.
         losers: what becomes of branches still running when the join is satisfied: "cancel" them,
-            or "wait" for them and keep what they return. A failed join always cancels.
+            or "wait" for them and keep what they return. A failed join always cancels. Who is
+            cancelled is awaited, and cancelled again every 50 ms until it has ended: cleanup that
+            takes longer needs an `asyncio.shield`.
     """
 
     hands_over: ClassVar[bool] = True
@@ -85,7 +87,7 @@ class Split(Task[S]):
             branch if isinstance(branch, Branch) else Branch(branch) for branch in branches
         ]
         self.then = then
-        self.join: Join = join or All()
+        self.join: Join = All() if join is None else join
         self.timeout = timeout
         self.bulkhead = bulkhead
         self.losers: Losers = losers
@@ -109,7 +111,7 @@ class Split(Task[S]):
         *items* is asked with the run's data when the state is entered; *run* is called with the
         context and the item; *name* names the branch of an item, by its index otherwise. The rest
         is as in `Split`. No items: `All`, `Percentage`, `Tolerate` and `Settled` join an empty
-        result, the others fail with `EmptySplitError`.
+        result, the others fail with `TooFewBranchesError`.
         """
         split: Split[R] = Split(
             (), then=then, join=join, timeout=timeout, bulkhead=bulkhead, losers=losers

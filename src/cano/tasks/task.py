@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast
 from cano._graph import Targets
 from cano.context import Context
 from cano.policies.policy import Call, Policy
-from cano.tasks.verb import describe, no_state
+from cano.tasks.verb import describe
 
 S = TypeVar("S", bound=Enum)
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Task(Generic[S]):
         # Whoever writes a `bind` of his own needs no verb.
         if _ours(self.bind) and _ours(self._work):
             yield f"{self.label} has no {self.verb}(); write `async def {self.verb}(self, ctx)`"
-        yield from no_state(describe(self._work))
+        yield from describe(self._work).no_state
 
     @property
     def _work(self) -> Any:

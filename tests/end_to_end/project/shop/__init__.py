@@ -1,0 +1,1 @@
+"""A package, so that there are modules with dots in their names."""

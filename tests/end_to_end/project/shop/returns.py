@@ -1,0 +1,3 @@
+"""A module inside a package."""
+
+from orders import flow  # noqa: F401

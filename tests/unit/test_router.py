@@ -1,0 +1,95 @@
+"""RouterTask: a decision and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal
+
+import pytest
+
+from cano import Context, Edge, Resources, Retry, RouterTask, StateEntered, Workflow
+from cano.testing import run
+
+
+class Step(Enum):
+    SIZE = 1
+    SMALL = 2
+    LARGE = 3
+    DONE = 4
+
+
+@dataclass
+class Order:
+    total: int = 0
+
+
+class BySize(RouterTask[Step]):
+    def __init__(self, limit: int = 10) -> None:
+        self.limit = limit
+
+    async def route(self, ctx: Context[Order]) -> Literal[Step.SMALL, Step.LARGE]:
+        return Step.LARGE if ctx.data.total > self.limit else Step.SMALL
+
+
+
+
+@pytest.mark.parametrize(
+    ("limit", "total", "expected"),
+    [(10, 10, Step.SMALL), (10, 11, Step.LARGE), (20, 11, Step.SMALL)],
+)
+def test_route(limit: int, total: int, expected: Step) -> None:
+    """A router leads where its `route` says; one class may be used with several settings."""
+    built = Workflow(Step, data=Order).register(Step.SIZE, BySize(limit))
+    built.exits(Step.SMALL, Step.LARGE, Step.DONE)
+
+    assert expected == run(built.run(Step.SIZE, data=Order(total)))
+
+
+def test_leaves_no_trace() -> None:
+    """A router is not where a run resumes: entering it is not recorded."""
+    assert False is BySize().recorded
+    assert True is BySize().interruptible
+
+
+def test_edges() -> None:
+    """The annotation of `route` is the edge set."""
+    graph = Workflow(Step).register(Step.SIZE, BySize()).exits(Step.SMALL, Step.LARGE, Step.DONE)
+
+    assert (Edge(Step.SIZE, Step.SMALL), Edge(Step.SIZE, Step.LARGE)) == graph.check().edges
+    assert {"SIZE": "BySize"} == graph.check().labels
+
+
+def test_is_a_visit_like_any_other() -> None:
+    """A router is in the path and announces its visit."""
+    told: list[Any] = []
+    built = Workflow(Step, data=Order, observers=[told.append]).register(Step.SIZE, BySize())
+    built.exits(Step.SMALL, Step.LARGE, Step.DONE)
+    run(built.run(Step.SIZE))
+
+    assert ["SIZE", "SMALL"] == [e.state for e in told if isinstance(e, StateEntered)]
+
+
+def test_resources_and_policies() -> None:
+    """`route` takes resources like any verb, and policies go around it."""
+    asked = []
+
+    class ByTable(RouterTask[Step]):
+        policies = (Retry.fixed(2, 1),)
+
+        async def route(self, ctx: Context[Any], table: dict[str, Step]) -> Step:
+            asked.append(ctx.attempt)
+            if ctx.attempt == 1:
+                raise ConnectionError
+            return table["next"]
+
+    resources = Resources(table={"next": Step.DONE})
+    built = Workflow(Step, resources=resources).register(Step.SIZE, ByTable())
+
+    assert Step.DONE == run(built.exits(Step.SMALL, Step.LARGE, Step.DONE).run(Step.SIZE))
+    assert [1, 2] == asked
+
+
+def test_repr() -> None:
+    """A router shows its class."""
+    assert "<BySize task>" == repr(BySize())
