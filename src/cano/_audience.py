@@ -37,6 +37,9 @@ class Audience(dict[type[Event], tuple[Observer, ...]]):
         self.clear()
 
 
+NOBODY = Audience()
+
+
 def _told(observer: Observer) -> Observer:
     """What to call for *observer*: what `on` subscribed, without going through `on`'s object."""
     return observer.call if isinstance(observer, Subscription) else observer

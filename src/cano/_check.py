@@ -183,26 +183,22 @@ def graph(
     start: S | None,
 ) -> Graph[S]:
     """The workflow as its annotations describe it."""
-    edges: list[Edge[S]] = []
-    for registration in registrations.values():
-        source = registration.state
-        edges += [
-            Edge(source, target, registration.task.edge)
-            for target in _in_order(states, registration.targets or ())
-        ]
-        routed = (registration.otherwise or {}).values()
-        edges += [Edge(source, target, "otherwise") for target in _in_order(states, routed)]
+    order = {name: position for position, name in enumerate(states._member_names_)}
+
+    def edges(source: S, targets: Iterable[S], kind: str) -> list[Edge[S]]:
+        known = {target._name_: target for target in targets if target._name_ in order}
+        return [Edge(source, known[name], kind) for name in sorted(known, key=order.__getitem__)]
+
+    found: list[Edge[S]] = []
+    for state, task, _, otherwise, targets in registrations.values():
+        found += edges(state, targets or (), task.edge)
+        found += edges(state, () if otherwise is None else otherwise.values(), "otherwise")
     return Graph(
         name=name,
         states=tuple(states),
         start=start,
         exits=tuple(exits.values()),
         labels={name: registration.task.label for name, registration in registrations.items()},
-        edges=tuple(edges),
+        edges=tuple(found),
         anywhere=tuple(r.state for r in registrations.values() if r.targets is None),
     )
-
-
-def _in_order(states: type[S], targets: Iterable[S]) -> list[S]:
-    wanted = {target._name_ for target in targets}
-    return [state for state in states if state._name_ in wanted]

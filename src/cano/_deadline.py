@@ -111,7 +111,7 @@ class Alarm:
         while self.sent:
             self.sent -= 1
             self._task.uncancel()
-        self._due, self._again, self._joined = None, 0.0, False
+        self._due, self._joined = None, False
 
     def arm(self, when: float) -> None:
         """Set the timer, which was set for later or not at all."""

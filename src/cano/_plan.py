@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+import msgspec
 
 from cano._audience import Audience
 from cano._data import DataType
@@ -52,8 +53,7 @@ Step: TypeAlias = tuple[S, Runner[S] | None]
 """A state as the loop sees it. An exit has no runner, which is what ends the loop."""
 
 
-@dataclass(slots=True)
-class Plan(Generic[S]):
+class Plan(msgspec.Struct, Generic[S]):
     """A workflow, compiled. Shared by all its runs; nothing in it changes any more."""
 
     name: str
@@ -66,19 +66,19 @@ class Plan(Generic[S]):
     audience: Audience
     timeout: float | None
     strict: bool
-    starts: set[str] = field(default_factory=set)
+    starts: set[str] = msgspec.field(default_factory=set[str])
     """The states found fit to start from."""
-    problems: list[str] = field(default_factory=list)
+    problems: list[str] = msgspec.field(default_factory=list[str])
     """What binding the tasks brought to light."""
-    steps: Mapping[str, Step[S]] = field(default_factory=dict)
-    _watched: Mapping[str, Step[S]] | None = None
+    steps: Mapping[str, Step[S]] = {}
+    compiled_for_all: Mapping[str, Step[S]] | None = None
 
     @property
     def watched(self) -> Mapping[str, Step[S]]:
         """The steps for a run somebody watches: every event is announced."""
-        if self._watched is None:
-            self._watched = self._compile(lambda kind: True)
-        return self._watched
+        if self.compiled_for_all is None:
+            self.compiled_for_all = self._compile(lambda kind: True)
+        return self.compiled_for_all
 
     def compile(self) -> None:
         """Fill in the steps."""
@@ -105,25 +105,22 @@ class Plan(Generic[S]):
         self, name: str, registration: Registration[S], listens: Listens | None
     ) -> Runner[S]:
         """What a state's visit comes to, but for what depends on the visit before it."""
-        _, task, policies, otherwise, targets = registration
-        guard = Guarding(self, name, policies or task.policies)
-        runner = task.bind(guard)
+        task, otherwise = registration.task, registration.otherwise
+        runner = task.bind(Guarding(self, name, registration.policies or task.policies))
         if not task.interruptible:
             runner = _uninterrupted(runner)
         if self.strict:
-            runner = self._strict(runner, registration.state, task, targets)
+            runner = self._strict(runner, registration)
         if listens is not None and listens(TaskSucceeded):
             runner = _succeeding(runner, name)
         if otherwise is not None:
             runner = _routed(runner, otherwise)
         return runner
 
-    def _strict(
-        self, runner: Runner[S], state: S, task: Task[S], targets: frozenset[S] | None
-    ) -> Runner[S]:
-        if targets is not None:
-            runner = _within(runner, state, targets)
-        if self.data_type is not None and not task.changes_data:
+    def _strict(self, runner: Runner[S], registration: Registration[S]) -> Runner[S]:
+        if registration.targets is not None:
+            runner = _within(runner, registration.state, registration.targets)
+        if self.data_type is not None and not registration.task.changes_data:
             runner = _leaving_data(runner, self.data_type)
         return runner
 

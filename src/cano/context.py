@@ -271,7 +271,7 @@ class _Detached:
         )
 
 
-def _detached(
+def _detached(  # noqa: PLR0917 -- pickle passes them by position
     run_id: str,
     state: Enum,
     data: Any,

@@ -72,17 +72,22 @@ class RunHandle(Generic[S, D]):
         A task that does not heed the cancellation is cancelled again every 50 ms. Cancelling a
         run that has ended changes nothing.
         """
-        if not self._run.cancelled and not self._over:
-            self._run.cancelled = True
+        if self._run.cancelled or self._over:
+            return
+        self._run.cancelled = True
+        self._task.add_done_callback(self._let_go)
+        if self._run.history.phase is Phase.NEW:
+            # Not begun, or setting resources up: told once, and then left alone to take them down.
+            self._task.cancel()
+            self._again = self._task.get_loop().call_later(AGAIN, self._cancel)
+        else:
             # Not at once: a task that is just returning would be cancelled with its result in hand.
-            self._again = self._task.get_loop().call_soon(self._cancel, True)
-            self._task.add_done_callback(self._let_go)
+            self._again = self._task.get_loop().call_soon(self._cancel)
 
-    def _cancel(self, first: bool = False) -> None:
+    def _cancel(self) -> None:
         if self._over:
             return
-        # Before the first state resources are set up, or down again: told once, left alone then.
-        if first or self._run.history.phase is Phase.RUNNING:
+        if self._run.history.phase is Phase.RUNNING:
             self._task.cancel()
         self._again = self._task.get_loop().call_later(AGAIN, self._cancel)
 

@@ -9,7 +9,7 @@ from math import isnan
 from typing import Any, Concatenate, Generic, Self, TypeAlias, TypeVar, overload
 
 from cano import _check
-from cano._audience import Audience
+from cano._audience import NOBODY, Audience
 from cano._data import DataType, data_type
 from cano._deadline import AGAIN
 from cano._graph import Graph
@@ -299,7 +299,7 @@ class Workflow(Generic[S, D]):
         if plan is None:
             plan = Plan(
                 self.name, self.version, self.states, self._registrations, self._exits,
-                self._data_type(found), self.resources, Audience(self._observers),
+                self._data_type(found), self.resources, Audience(self._observers) if self._observers else NOBODY,
                 self.timeout, self.strict,
             )  # fmt: skip
             found += _check.problems(

@@ -94,6 +94,25 @@ def test_a_cancellation_during_the_clean_up_before_the_deadline_is_not_lost() ->
     run(main())
 
 
+def test_a_cancellation_that_was_swallowed_before_the_run_does_not_matter() -> None:
+    """A task that was cancelled once, and did not heed it, can still wait for timed work."""
+
+    async def nap(ctx: Context) -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            await flow(nap, Timeout(5)).run(Step.WORK)
+        assert 1 == task.cancelling()
+
+    run(main())
+
+
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="the cancel count cannot tell")
 def test_a_cancellation_that_an_ending_group_absorbs_is_not_lost() -> None:
     """Where the cancel count is right it tells of a cancellation that no error shows."""
@@ -148,6 +167,23 @@ def test_many_deadlines_share_one_timer() -> None:
 
     with asyncio.Runner(loop_factory=CountingLoop) as runner:
         assert 1 == runner.run(main())
+
+
+def test_a_coarse_clock_may_be_early() -> None:
+    """A loop calls its timers early by the resolution of its clock, and so the alarm rings."""
+
+    async def body(ctx: Context) -> None:
+        await asyncio.sleep(4.99)
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        loop._clock_resolution = 0.015
+        with pytest.raises(TimeoutError):
+            await flow(body, Timeout(5)).run(Step.WORK)
+        assert 4.99 == loop.time()
+
+    run(main())
 
 
 def test_a_shorter_deadline_sets_the_timer_anew() -> None:

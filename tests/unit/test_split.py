@@ -188,7 +188,7 @@ def test_a_deadline_that_fails_the_join_is_in_the_group() -> None:
                   join=joins.Quorum(2))  # fmt: skip
     error = failure_of(split)
     assert [OSError, SplitTimeoutError] == [type(part) for part in error.exceptions]
-    assert "the split of SPLIT had 5 s" == str(error.exceptions[1])
+    assert "the split of SPLIT ran out of its 5 s" == str(error.exceptions[1])
     assert ((2,), (0,), (1,), (), "deadline") == parts(error.result)
 
 

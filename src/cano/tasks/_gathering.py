@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 from cano._deadline import AGAIN
 from cano.context import BranchInfo, Context
 from cano.errors import (
+    DefinitionError,
     JoinFailedError,
     SplitTimeoutError,
     StrayCancelledError,
@@ -290,13 +291,15 @@ class Gathering:
         where = self.ctx.state.name
         causes: list[Exception] = [e.error for e in result.errors if e.error is not None]
         if self.tally.expired:
-            causes.append(SplitTimeoutError(f"the split of {where} ran out of its {self.timeout:g} s"))
+            causes.append(
+                SplitTimeoutError(f"the split of {where} ran out of its {self.timeout:g} s")
+            )
         elif not self.total:
             causes.append(
                 TooFewBranchesError(f"{self.join} in {where} needs a branch; there were none")
             )
         elif not causes:
-            causes.append(TooFewBranchesError(self.why_unmet()))
+            causes.append(self.why_unmet())
         group = JoinFailedError(
             f"the join of {where} failed: {len(result.successes)} of {result.total} branches "
             f"succeeded, {len(result.errors)} failed; {self.join}, reason: {result.reason}",
@@ -305,9 +308,8 @@ class Gathering:
         group.result = result
         return group
 
-    def why_unmet(self) -> str:
+    def why_unmet(self) -> Exception:
         """What to say of a join that failed although no branch did."""
-        return (
-            self.join.problem(self.total, self.timeout)
-            or f"{self.join} was not satisfied by {self.tally}; mend its verdict()"
-        )
+        if problem := self.join.problem(self.total, self.timeout):
+            return TooFewBranchesError(problem)
+        return DefinitionError(f"{self.join} was not satisfied by {self.tally}; mend its verdict()")
