@@ -24,9 +24,9 @@ Prints:
     Epsilon is too late
     sold to Delta for 1.80
     cyd reads chess: UNSOLD
-    house ad: nothing on offer for chess; the split of BID had 1 s
+    house ad: nothing on offer for chess; the split of BID ran out of its 1 s
     dan reads news: UNSOLD
-    house ad: the split of LOOK_UP had 0.5 s
+    house ad: the split of LOOK_UP ran out of its 0.5 s
 """
 
 import asyncio

@@ -11,7 +11,7 @@ Prints:
     nobody is hungry any more
     cake out of the oven
     oven off
-    RunCancelledError: run 'cake' was cancelled MIX → BAKE
+    RunCancelledError: run 'cake' was cancelled in MIX → BAKE
     cancelled, after the events RunStarted, StateEntered, ... TaskCancelled, RunCancelled
 """
 

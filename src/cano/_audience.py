@@ -13,7 +13,7 @@ class Audience(dict[type[Event], tuple[Observer, ...]]):
 
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
         super().__init__()
-        self.observers = tuple(observers)
+        self.observers: tuple[Observer, ...] = tuple(observers)
 
     def __missing__(self, kind: type[Event]) -> tuple[Observer, ...]:
         self[kind] = tuple(_told(o) for o in self.observers if issubclass(kind, _wanted(o)))

@@ -55,20 +55,15 @@ class Alarm:
         self._joined = False
         self.innermost: Deadline | None = None
         """The deadline opened last. Each holds the one around it."""
-        self.armed = inf
+        self.armed: float = inf
         """The loop time at which the timer rings."""
-        self.sent = 0
+        self.sent: int = 0
         """How many cancellations have to be taken back."""
 
     @property
     def nearest(self) -> float:
         """The loop time of the earliest deadline, or infinity."""
         return min((when for when, _ in self._open()), default=inf)
-
-    @property
-    def deadlines(self) -> list[float]:
-        """The loop times at which they strike, outermost first."""
-        return [when for when, _ in self._open()][::-1]
 
     def push(self, seconds: float) -> None:
         """Open a deadline inside those that are open. Every push has a `pop`."""
@@ -79,8 +74,7 @@ class Alarm:
 
     def pop(self) -> None:
         """Close the innermost deadline."""
-        if self.innermost is not None:
-            self.innermost = self.innermost[1]
+        self.innermost = self.innermost and self.innermost[1]
         if self.sent:
             self.settle()
 
@@ -96,13 +90,10 @@ class Alarm:
         return not (_COUNT_IS_RIGHT or self._joined or self._foreign(sys.exception()))
 
     def close(self) -> None:
-        """Let go of the timer; the task goes on to other things."""
-        self.innermost = None
+        """Let go of the timer, when every deadline is closed."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle, self.armed = None, inf
-        if self.sent:
-            self.settle()
 
     def settle(self) -> None:
         """Take back what was sent, if what sent it is over."""

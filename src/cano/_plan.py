@@ -317,7 +317,8 @@ def _on_time(runner: Runner[S], limit: float) -> Runner[S]:
 
     def visit(ctx: Context[Any]) -> Awaitable[S]:
         alarm = ctx._alarm or ctx.alarm
-        if alarm.deadlines[0] <= alarm.now():  # the outermost is the run's own
+        deadline = alarm.innermost  # before a visit, no other than the run's own is open
+        if deadline is not None and deadline[0] <= alarm.now():
             raise RunTimeoutError(
                 f"the run took longer than its {limit:g} s; it was about to visit "
                 f"{ctx.state._name_}"

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from cano._audience import Audience
 from cano._clock import loop_time, wall_offset
 from cano._data import DataType
-from cano._history import NOTHING_YET, Phase, evolve
+from cano._history import NOTHING_YET, History, Phase, evolve
 from cano._kinds import did_you_mean
 from cano._plan import Plan, Step
 from cano.context import Context
@@ -59,12 +59,12 @@ class Run(Generic[S]):
     )  # fmt: skip
 
     def __init__(self, plan: Plan[S], run_id: str | None) -> None:
-        self.plan = plan
+        self.plan: Plan[S] = plan
         self.steps: Mapping[str, Step[S]] = plan.steps
-        self.audience = plan.audience
-        self.history = NOTHING_YET
+        self.audience: Audience = plan.audience
+        self.history: History = NOTHING_YET
         self.path: list[Enum] = []
-        self.cancelled = False
+        self.cancelled: bool = False
         self._run_id = run_id
         self._elapsed: Callable[[], float] | None = None
         self._offset = 0.0

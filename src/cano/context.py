@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Iterator
+from collections.abc import Generator, Hashable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -92,7 +92,7 @@ class Context(Generic[D]):
     """The run's typed data."""
 
     def __init__(self, host: Host, path: list[Enum], data: D) -> None:
-        self.host = host
+        self.host: Host = host
         self._kind = host.data_type
         self._path = path
         self._alarm: Alarm | None = None
@@ -231,7 +231,7 @@ class Context(Generic[D]):
         return context
 
     @contextmanager
-    def apart(self) -> Iterator[None]:
+    def apart(self) -> Generator[None]:
         """For task models: work in another asyncio task meanwhile, with a timer of its own."""
         alarm, beyond = self._alarm, self._outer_deadline
         self._outer_deadline, self._alarm = self.deadline, None

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, overload, runtime_checkabl
 import msgspec
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True, gc=False):
     """A fact about a run."""
 
     run_id: str = ""

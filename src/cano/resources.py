@@ -28,7 +28,7 @@ __all__ = ["Resource", "Resources"]
 
 T = TypeVar("T")
 _Phase = Literal["down", "setting up", "up", "tearing down"]
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 _LOCKS: Final = (asyncio.Lock, asyncio.Semaphore, asyncio.Condition)
 
 

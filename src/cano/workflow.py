@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from enum import EnumType
+from enum import Enum, EnumType
 from math import isnan
 from typing import Any, Concatenate, Generic, Self, TypeAlias, TypeVar, overload
 
@@ -25,6 +25,7 @@ from cano.tasks.function import FunctionTask
 from cano.tasks.task import S, Task
 
 D = TypeVar("D")
+S0 = TypeVar("S0", bound=Enum)
 
 TaskFunction: TypeAlias = Callable[Concatenate[Context[D], ...], Awaitable[S]]
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -59,11 +60,11 @@ class Workflow(Generic[S, D]):
 
     @overload
     def __init__(
-        self: Workflow[S, None],
-        states: type[S],
+        self: Workflow[S0, None],
+        states: type[S0],
         *,
         data: None = None,
-        start: S | None = None,
+        start: S0 | None = None,
         name: str | None = None,
         version: int = 0,
         resources: Resources | None = None,
@@ -89,10 +90,10 @@ class Workflow(Generic[S, D]):
 
     def __init__(
         self,
-        states: type[S],
+        states: type[Any],
         *,
         data: type[Any] | None = None,
-        start: S | None = None,
+        start: Any = None,
         name: str | None = None,
         version: int = 0,
         resources: Resources | None = None,
@@ -100,20 +101,20 @@ class Workflow(Generic[S, D]):
         timeout: float | None = None,
         strict: bool = False,
     ) -> None:
+        self.states: type[S] = states
         if not isinstance(states, EnumType):
             raise DefinitionError(f"states must be an Enum class, not {states!r}")
         if timeout is not None and (isnan(timeout) or timeout <= 0):
             raise DefinitionError(
                 f"timeout={timeout} leaves a run no time; pass seconds > 0, or None"
             )
-        self.states = states
-        self.start = start
-        self.name = name or states.__name__
-        self.version = version
-        self.resources = Resources() if resources is None else resources
-        self.timeout = timeout
-        self.strict = strict
-        self.data = data
+        self.start: S | None = start
+        self.name: str = name or states.__name__
+        self.version: int = version
+        self.resources: Resources = Resources() if resources is None else resources
+        self.timeout: float | None = timeout
+        self.strict: bool = strict
+        self.data: type[Any] | None = data
         self._observers = observers
         self._registrations: dict[str, Registration[S]] = {}
         self._exits: dict[str, S] = {}
@@ -336,6 +337,7 @@ def _function(state: S, given: Any) -> FunctionTask[S]:
         raise DefinitionError(
             f"{state.name}: {given.__name__} is a class; register an instance, {given.__name__}()"
         )
-    if not callable(given):
+    function: Callable[..., Awaitable[S]] = given
+    if not callable(function):
         raise DefinitionError(f"{state.name}: {given!r} is no task; pass an async function")
-    return FunctionTask(given)
+    return FunctionTask(function)

@@ -160,9 +160,7 @@ frozen_structs = st.builds(
 models = st.builds(
     Model,
     grandTotal=st.integers(),
-    inner=st.lists(
-        st.builds(Inner, someName=st.text(), size=st.sampled_from(Size)), max_size=3
-    ),
+    inner=st.lists(st.builds(Inner, someName=st.text(), size=st.sampled_from(Size)), max_size=3),
     moment=st.datetimes(timezones=st.just(UTC)),
     fixed=st.frozensets(st.integers()),
     point=st.none() | points,

@@ -29,6 +29,7 @@ class Script:
 
     def __init__(self, timed: Timed) -> None:
         self.timed = timed
+        self.depth = 0
         self.swallowed = -inf
         """When user code last did not pass a cancellation on."""
 
@@ -126,11 +127,16 @@ class Nested:
     caught: bool
 
     async def do(self, script: Script) -> None:
+        script.depth += 1
+        # Of two that strike in the same moment, each in a task of its own, both would cancel.
+        seconds = self.seconds + script.depth * 0.00001
         try:
-            await script.timed(lambda: script.play(self.inner), self.seconds)
+            await script.timed(lambda: script.play(self.inner), seconds)
         except TimeoutError:
             if not self.caught:
                 raise
+        finally:
+            script.depth -= 1
 
 
 class TasksOfTheirOwn:

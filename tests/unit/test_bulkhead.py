@@ -87,7 +87,7 @@ def test_frees_the_place_of_a_call_that_fails() -> None:
 
         context: Any = None
         for _ in range(3):
-            with pytest.raises(ValueError):  # noqa: PT011 -- it has no message
+            with pytest.raises(ValueError):
                 await narrow.wrap(fail)(context)
         assert "<Bulkhead 0/1, 0 waiting>" == repr(narrow)
 

@@ -273,7 +273,7 @@ def test_the_error_of_work_that_must_not_be_interrupted_is_not_hidden() -> None:
         bench = Bench(Careful())
         handle = await bench.start(after=3)
         await handle.cancel()
-        with pytest.raises(ValueError):  # noqa: PT011 -- it has no message
+        with pytest.raises(ValueError):
             await handle.result()
         await bench.expect("RunFailed")
 

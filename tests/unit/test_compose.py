@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from enum import StrEnum, auto
 from typing import Any, ClassVar, Literal
@@ -91,6 +92,19 @@ def test_the_first_policy_is_the_outermost() -> None:
     context: Any = None
     asyncio.run(compose([Noting(log, "A"), Noting(log, "B")], f)(context))  # type: ignore[arg-type]
     assert "A(B(f))" == "".join(log)
+
+
+def test_nothing_is_left_out_between_a_retry_and_a_timeout() -> None:
+    """What is between two policies stays there, also if it looks like the inner one."""
+    log: list[str] = []
+
+    class Disguised(Noting):
+        def wrap(self, call: Callable[[Context], Awaitable[Any]], /) -> Any:
+            return functools.wraps(call)(super().wrap(call))
+
+    work = Work(1, failures=1)
+    found = ends(work, [Retry.fixed(2, 0), Disguised(log, "A"), Timeout(10)])
+    assert ([(Step.DONE, 2)], ["A(", ")", "A(", ")"]) == (found, log)
 
 
 def test_no_policy_is_no_wrapper() -> None:
@@ -205,7 +219,7 @@ def test_retry_of_retry() -> None:
         raise ValueError
 
     flow = Workflow(Step).register(Step.WORK, fail, Retry.fixed(2, 0), Retry.fixed(3, 0))
-    with pytest.raises(ValueError):  # noqa: PT011 -- it has no message
+    with pytest.raises(ValueError):
         run(flow.exits(Step.DONE).run(Step.WORK))
     assert [1, 2, 3] * 2 == attempts
 

@@ -193,9 +193,12 @@ def test_a_shorter_deadline_sets_the_timer_anew() -> None:
         alarm = Alarm()
         alarm.push(30)
         alarm.push(2)
+        alarm.push(50)
         with pytest.raises(asyncio.CancelledError):
             await asyncio.sleep(60)
         assert 2 == asyncio.get_running_loop().time()
+        assert not alarm.expired()
+        alarm.pop()
         assert alarm.expired()
         alarm.pop()
         assert not alarm.expired()

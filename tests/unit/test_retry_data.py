@@ -117,7 +117,7 @@ def test_a_failed_run_leaves_what_the_last_attempt_left() -> None:
 
     given = Plain()
     workflow = Workflow(Step, data=Plain).register(Step.WORK, work, Retry(3)).exits(Step.DONE)
-    with pytest.raises(ValueError):  # noqa: PT011 -- it has no message
+    with pytest.raises(ValueError):
         run(workflow.run(Step.WORK, data=given))
     assert 3 == given.count
 

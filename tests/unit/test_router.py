@@ -32,8 +32,6 @@ class BySize(RouterTask[Step]):
         return Step.LARGE if ctx.data.total > self.limit else Step.SMALL
 
 
-
-
 @pytest.mark.parametrize(
     ("limit", "total", "expected"),
     [(10, 10, Step.SMALL), (10, 11, Step.LARGE), (20, 11, Step.SMALL)],

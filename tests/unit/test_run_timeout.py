@@ -50,7 +50,7 @@ def failure(workflow: Workflow[Step, Any], at: float) -> Exception:
     async def main() -> Exception:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-        with pytest.raises(Exception) as caught:  # noqa: PT011 -- the caller looks at it
+        with pytest.raises(Exception) as caught:
             await workflow.run(Step.WORK)
         assert at == pytest.approx(loop.time())
         assert 0 == task.cancelling()

@@ -150,6 +150,20 @@ def test_the_outer_one_strikes_while_the_inner_one_is_being_heeded() -> None:
     assert "took longer than 1.02 s" in str(error)
 
 
+def test_the_inner_one_no_longer_matters_when_the_outer_one_has_struck() -> None:
+    """Who cleans up after the outer timeout is not cancelled anew when the inner one is due."""
+
+    async def clean_up(ctx: Context) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.04)
+
+    error, time = ended(clean_up, Timeout(1), Timeout(1.02))
+    assert 1.04 == time
+    assert "took longer than 1 s" in str(error)
+
+
 def test_a_value_returned_after_all_counts() -> None:
     """Code that swallows the cancellation and returns a value has succeeded."""
 

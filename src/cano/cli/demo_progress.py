@@ -41,7 +41,13 @@ class Teller(Protocol):
 class Watch(AbstractContextManager["Watch"]):
     """An observer that adds up what the branches have done and has it shown."""
 
-    events: ClassVar = (BranchFailed, BranchFinished, BranchStarted, StateEntered, TaskRetried)
+    events: ClassVar[tuple[type[Event], ...]] = (
+        BranchFailed,
+        BranchFinished,
+        BranchStarted,
+        StateEntered,
+        TaskRetried,
+    )
 
     def __init__(self, survey: Survey) -> None:
         console = Console(stderr=True, highlight=False, theme=PLAIN)

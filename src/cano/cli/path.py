@@ -24,7 +24,13 @@ TOLD = 200
 class PathTeller:
     """An observer that says on stderr which states a run visits, and what goes wrong in them."""
 
-    events: ClassVar = (FailureRouted, RunStarted, SplitJoined, StateEntered, TaskRetried)
+    events: ClassVar[tuple[type[Event], ...]] = (
+        FailureRouted,
+        RunStarted,
+        SplitJoined,
+        StateEntered,
+        TaskRetried,
+    )
 
     def __init__(self) -> None:
         self._began = 0.0

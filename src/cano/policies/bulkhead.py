@@ -23,7 +23,7 @@ class Bulkhead:
     def __init__(self, limit: int) -> None:
         if not limit >= 1 or limit % 1:  # a fraction would never count down to 0
             raise DefinitionError(f"Bulkhead({limit}) is no number of calls; pass 1 or more")
-        self.limit = limit
+        self.limit: int = limit
         self._free = limit
         self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 

@@ -17,7 +17,8 @@ class Timeout:
     """Cancel a call that takes longer than *seconds*; it fails with `AttemptTimeoutError`.
 
     Inside a `Retry` every attempt has its own time. A call that heeds no cancellation is cancelled
-    again every 50 ms; one that returns a value after all has succeeded.
+    again every 50 ms, also while it cleans up: put what needs longer than that into a task of its
+    own. A call that returns a value after all has succeeded.
     """
 
     seconds: float
@@ -54,8 +55,15 @@ class Timeout:
                 if alarm.sent:
                     alarm.settle()
 
-        timed.times = (call, seconds)  # type: ignore[attr-defined]  # for Retry, see there
+        timed.times = (timed, call, seconds)  # type: ignore[attr-defined]  # see `parts`
         return timed
+
+
+def parts(timed: Call[T]) -> tuple[Call[T], float] | None:
+    """The call and the seconds, if *timed* is what a `Timeout` made of them."""
+    itself, call, seconds = getattr(timed, "times", (None, timed, 0.0))
+    # What others wrap around it, with functools.wraps, has the attribute too.
+    return (call, seconds) if itself is timed else None
 
 
 def late(ctx: Context[Any], seconds: float) -> AttemptTimeoutError:

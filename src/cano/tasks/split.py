@@ -18,13 +18,13 @@ from cano.tasks._gathering import Gathering, Losers
 from cano.tasks.task import Guard, Runner, S, Task
 from cano.tasks.verb import describe
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 I = TypeVar("I")  # noqa: E741 -- an item
 D = TypeVar("D")
 R = TypeVar("R", bound=Enum)
 
 
-class Branch(Generic[T]):
+class Branch(Generic[T_co]):
     """One branch of a split, with policies or a name of its own.
 
     *policies* go inside those of the split's state: `register(s, Split([Branch(f, B)]), A)` makes
@@ -35,14 +35,14 @@ class Branch(Generic[T]):
 
     def __init__(
         self,
-        call: Callable[Concatenate[Context[Any], ...], Awaitable[T]],
+        call: Callable[Concatenate[Context[Any], ...], Awaitable[T_co]],
         /,
         *policies: Policy,
         name: str | None = None,
     ) -> None:
-        self.call = call
-        self.policies = policies
-        self.name = name
+        self.call: Callable[Concatenate[Context[Any], ...], Awaitable[T_co]] = call
+        self.policies: tuple[Policy, ...] = policies
+        self.name: str | None = name
 
     def __repr__(self) -> str:
         return f"<Branch {self.name or describe(self.call).name}>"

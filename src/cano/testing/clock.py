@@ -38,8 +38,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self) -> None:
-        self.now = 0.0
-        self.busy_threads = 0
+        self.now: float = 0.0
+        self.busy_threads: int = 0
         super().__init__(_Jump(self))
 
     def time(self) -> float:
@@ -47,7 +47,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """Run *func* in a thread, and hold the time until it is done."""
         future = super().run_in_executor(executor, func, *args)
