@@ -29,9 +29,9 @@ def edges_of(registrations: Registrations[S]) -> Leads:
     """The edges of a workflow, as its tasks declare them."""
     returned: list[frozenset[S] | None] = []
     routed: list[tuple[str, ...]] = []
-    for _, _, _, otherwise, targets in registrations.values():
-        returned.append(targets)
-        routed.append(() if otherwise is None else _names(otherwise))
+    for each in registrations.values():
+        returned.append(each.targets)
+        routed.append(() if each.otherwise is None else _names(each.otherwise))
     return tuple(registrations), tuple(returned), tuple(routed)
 
 
@@ -137,7 +137,8 @@ def _by_name(leads: Leads) -> dict[str, frozenset[str] | None]:
 
 def _of_one(registration: Registration[S], states: type[S], total: float | None) -> Iterable[str]:
     """What is wrong with one state's registration alone."""
-    state, task, policies, otherwise, targets = registration
+    state, task, targets = registration.state, registration.task, registration.targets
+    policies, otherwise = registration.policies, registration.otherwise
     found = task.problems(total)
     policies = policies or task.policies
     if type(state) is states and targets is not None and not policies and otherwise is None:
@@ -190,9 +191,9 @@ def graph(
         return [Edge(source, known[name], kind) for name in sorted(known, key=order.__getitem__)]
 
     found: list[Edge[S]] = []
-    for state, task, _, otherwise, targets in registrations.values():
-        found += edges(state, targets or (), task.edge)
-        found += edges(state, () if otherwise is None else otherwise.values(), "otherwise")
+    for each in registrations.values():
+        found += edges(each.state, each.targets or (), each.task.edge)
+        found += edges(each.state, (each.otherwise or {}).values(), "otherwise")
     return Graph(
         name=name,
         states=tuple(states),

@@ -9,7 +9,6 @@ Rule 3: `Never` is an end like an exit: the task says that it always raises.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from types import UnionType
 from typing import (
@@ -25,6 +24,8 @@ from typing import (
     get_args,
     get_origin,
 )
+
+import msgspec
 
 S = TypeVar("S", bound=Enum)
 
@@ -123,8 +124,7 @@ def stuck(edges: Edges, ends: Iterable[str]) -> list[str]:
     return [state for state in edges if state not in hopeful]
 
 
-@dataclass(frozen=True, slots=True)
-class Edge(Generic[S]):
+class Edge(msgspec.Struct, Generic[S], frozen=True):
     """One way a run may go. *kind* is `returns`, `joins` or `otherwise`."""
 
     source: S
@@ -132,8 +132,7 @@ class Edge(Generic[S]):
     kind: str = "returns"
 
 
-@dataclass(frozen=True, slots=True)
-class Graph(Generic[S]):
+class Graph(msgspec.Struct, Generic[S], frozen=True):
     """A workflow as its annotations describe it."""
 
     name: str

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -38,7 +38,7 @@ Otherwise: TypeAlias = Mapping[type[Exception], S]
 Listens: TypeAlias = Callable[[type[Event]], bool]
 
 
-class Registration(NamedTuple, Generic[S]):
+class Registration(msgspec.Struct, Generic[S], frozen=True):
     """A state, what it runs, and how."""
 
     state: S

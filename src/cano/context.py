@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator, Hashable
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from cano._deadline import Alarm
@@ -30,8 +30,7 @@ else:
     D = TypeVar("D")
 
 
-@dataclass(frozen=True, slots=True)
-class BranchInfo:
+class BranchInfo(msgspec.Struct, frozen=True):
     """Which branch of a split this is, and the item it was made for."""
 
     index: int

@@ -10,9 +10,8 @@ Rule 3: nothing in this file awaits, reads a clock or knows what a branch is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum, auto
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -31,8 +30,7 @@ class Verdict(Enum):
 WAIT, PROCEED, FAIL = Verdict.WAIT, Verdict.PROCEED, Verdict.FAIL
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(msgspec.Struct):
     """How the branches of a split stand; *expired* once the split's deadline has passed."""
 
     total: int
@@ -66,8 +64,7 @@ def _needing(needed: int, tally: Tally) -> Verdict:
     return WAIT
 
 
-@dataclass(frozen=True, slots=True)
-class All:
+class All(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """Every branch succeeds. Fails at the first failure, or with `fail_fast=False` at the end."""
 
     fail_fast: bool = True
@@ -83,8 +80,7 @@ class All:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Any:
+class Any(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """The first success wins; fails when every branch has failed."""
 
     def verdict(self, tally: Tally, /) -> Verdict:
@@ -94,8 +90,7 @@ class Any:
         return "Any needs at least one branch; add one" if total == 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Quorum:
+class Quorum(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """*needed* branches succeed."""
 
     needed: int
@@ -111,11 +106,11 @@ class Quorum:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class PartialResults(Quorum):
+class PartialResults(Quorum, frozen=True, repr_omit_defaults=True):
     """The first *needed* successes are enough: `Quorum` by the name it has in latency budgets."""
 
 
+@lru_cache(maxsize=256)
 def _exact(share: float | None) -> tuple[int, int]:
     """The decimal that was written, not the binary float nearest to it: 7 % of 100 is 7."""
     if share is None or not 0 <= share <= 1:
@@ -125,19 +120,14 @@ def _exact(share: float | None) -> tuple[int, int]:
     return Fraction(str(share)).as_integer_ratio()
 
 
-@dataclass(frozen=True, slots=True)
-class Percentage:
+class Percentage(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """A *share* of the branches, in (0, 1], succeeds; counted exactly, rounded up."""
 
     share: float
-    _ratio: tuple[int, int] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_ratio", _exact(self.share))
 
     def needed(self, total: int) -> int:
         """How many of *total* must succeed."""
-        numerator, denominator = self._ratio
+        numerator, denominator = _exact(self.share)
         return -(-total * numerator // denominator)
 
     def verdict(self, tally: Tally, /) -> Verdict:
@@ -149,8 +139,7 @@ class Percentage:
         return f"{self} is no share; pass a number above 0 and up to 1, such as 0.75"
 
 
-@dataclass(frozen=True, slots=True)
-class PartialTimeout:
+class PartialTimeout(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """Whatever succeeded by the deadline, at least *minimum*; needs the split's `timeout`."""
 
     minimum: int = 1
@@ -170,8 +159,7 @@ class PartialTimeout:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Tolerate:
+class Tolerate(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """All run; at most *failures* of them, or a *share* in [0, 1), may fail.
 
     At least *minimum* must succeed whatever the share allows. What has not finished by a deadline
@@ -181,16 +169,12 @@ class Tolerate:
     failures: int | None = None
     share: float | None = None
     minimum: int = 0
-    _ratio: tuple[int, int] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_ratio", _exact(self.share))
 
     def allowed(self, total: int) -> int:
         """How many of *total* may fail; a share is rounded down."""
         if self.failures is not None:
             return self.failures
-        numerator, denominator = self._ratio
+        numerator, denominator = _exact(self.share)
         return total * numerator // denominator
 
     def verdict(self, tally: Tally, /) -> Verdict:
@@ -214,8 +198,7 @@ class Tolerate:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """All run to their end, whatever it is, or to the deadline; the next state looks."""
 
     def verdict(self, tally: Tally, /) -> Verdict:
@@ -244,6 +227,8 @@ class SplitResult(msgspec.Struct, Generic[T], frozen=True, dict=True):
     not_started: tuple[int, ...] = ()
     reason: str = "all"
     """Why it ended: `all` finished, `enough`, `impossible`, or `deadline`."""
+    names: tuple[str, ...] = ()
+    """What every branch is called, by index."""
 
     @property
     def total(self) -> int:

@@ -77,8 +77,9 @@ class Resources:
         self._phase: _Phase = "down"
         self._change: asyncio.Future[None] | None = None
         self._keeper: tuple[asyncio.Task[None], asyncio.Event] | None = None
-        for name, resource in [*(mapping or {}).items(), *named.items()]:
-            self.add(name, resource)
+        if mapping or named:
+            for name, resource in [*(mapping or {}).items(), *named.items()]:
+                self.add(name, resource)
 
     def add(self, name: Hashable, resource: object, /) -> Self:
         """Put *resource* under *name*; possible only while nothing is up."""

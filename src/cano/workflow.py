@@ -215,7 +215,7 @@ class Workflow(Generic[S, D]):
     ) -> RunHandle[S, D]:
         """Start a run in the background and return its handle."""
         run, context, living = self._new_run(start, data, run_id)
-        task = asyncio.get_running_loop().create_task(living, name=f"cano run of {self.name}")
+        task = asyncio.get_running_loop().create_task(living, name=self.name)
         self._scope.add(task)  # asyncio itself would not keep it from being collected
         task.add_done_callback(self._scope.discard)
         return RunHandle(run, context, task)

@@ -317,8 +317,10 @@ def right_ends(plain: Outcome, steps: Steps, limit: float, cancel_at: float | No
     """What is right where the plain way ends so. Where the cancel count is wrong, it is less."""
     if COUNT_IS_RIGHT or plain.said != "cancelled" or cancel_at is None:
         return {plain.said}
-    if cancel_at <= plain.swallowed:  # it was not passed on, so what ended it is the deadline
-        return {"timed out"}
+    if cancel_at <= plain.swallowed:
+        # It was not passed on, so what ended it is the deadline; but where that struck while the
+        # other was still being handled, the error tells of both, and who cancelled is heeded.
+        return {"cancelled", "timed out"}
     if cancel_at > limit and "Group(" in repr(steps):  # a group that is ending absorbs it
         return {"cancelled", "timed out"}
     return {"cancelled"}

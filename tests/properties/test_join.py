@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from fractions import Fraction
 from typing import Any as Anything
 from typing import get_type_hints
@@ -42,7 +41,7 @@ def splits(draw: st.DrawFn) -> tuple[Anything, int]:
     kind = draw(st.sampled_from(STRATEGIES))
     hints = get_type_hints(kind)
     total = draw(st.integers(1, BRANCHES))
-    join = kind(**{f.name: draw(SETTINGS[hints[f.name]]) for f in fields(kind) if f.init})
+    join = kind(**{name: draw(SETTINGS[hints[name]]) for name in kind.__struct_fields__})
     assume(join.problem(total, 1.0) is None)
     return join, total
 

@@ -181,25 +181,25 @@ PROBLEMS = [
     (PartialResults(0), 3, None,
      "PartialResults(needed=0) needs at least 1 success; pass 1 or more, or join with Settled()"),
     (PartialTimeout(), 3, None,
-     "PartialTimeout(minimum=1) requires a timeout; pass timeout= to the Split"),
+     "PartialTimeout() requires a timeout; pass timeout= to the Split"),
     (PartialTimeout(minimum=-1), 3, 1.0,
      "PartialTimeout(minimum=-1) cannot have a negative minimum; pass 0 or more"),
     (PartialTimeout(minimum=4), 3, 1.0,
      "PartialTimeout(minimum=4) can never be met by 3 branches; lower it or add branches"),
     (Tolerate(), 3, None,
-     "Tolerate(failures=None, share=None, minimum=0) needs either failures= or share=; "
+     "Tolerate() needs either failures= or share=; "
      "pass exactly one"),
     (Tolerate(failures=1, share=0.1), 3, None,
-     "Tolerate(failures=1, share=0.1, minimum=0) needs either failures= or share=; "
+     "Tolerate(failures=1, share=0.1) needs either failures= or share=; "
      "pass exactly one"),
     (Tolerate(failures=-1), 3, None,
-     "Tolerate(failures=-1, share=None, minimum=0) cannot tolerate a negative number; "
+     "Tolerate(failures=-1) cannot tolerate a negative number; "
      "pass 0 or more"),
     (Tolerate(share=1.0), 3, None,
-     "Tolerate(failures=None, share=1.0, minimum=0) is no share; "
+     "Tolerate(share=1.0) is no share; "
      "pass a number from 0 to below 1, such as 0.2"),
     (Tolerate(failures=1, minimum=4), 3, None,
-     "Tolerate(failures=1, share=None, minimum=4) can never be met by 3 branches; "
+     "Tolerate(failures=1, minimum=4) can never be met by 3 branches; "
      "lower it or add branches"),
 ]  # fmt: skip
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from dataclasses import dataclass
 from math import isnan
 from typing import Any
+
+import msgspec
 
 from cano.context import Context
 from cano.errors import AttemptTimeoutError, DefinitionError
 from cano.policies.policy import Call, T
 
 
-@dataclass(frozen=True, slots=True)
-class Timeout:
+class Timeout(msgspec.Struct, frozen=True):
     """Cancel a call that takes longer than *seconds*; it fails with `AttemptTimeoutError`.
 
     Inside a `Retry` every attempt has its own time. A call that heeds no cancellation is cancelled

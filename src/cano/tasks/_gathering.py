@@ -285,6 +285,7 @@ class Gathering:
             cancelled=tuple(i for i in without if i < self.started),
             not_started=tuple(i for i in without if i >= self.started),
             reason=reason,
+            names=tuple(branch.name for branch in self.branches),
         )
 
     def failure(self, result: SplitResult[Any]) -> JoinFailedError:
