@@ -141,6 +141,8 @@ class Guarding:
         verb = describe(call, 2 if item else 1)
         if verb.problem is not None:
             self._plan.problems.append(f"{self._state}: {verb.problem}")
+        if verb.data is not None:
+            self._compare(verb.data, verb.name)
         ready: Call[T] = call
         if verb.wants or item:
             for want in verb.wants:
@@ -149,6 +151,16 @@ class Guarding:
         if self._policies or policies:
             ready = compose((*self._policies, *policies), ready)
         return ready
+
+    def _compare(self, data: type[Any], by: str) -> None:
+        """Find a function that works on the data of another workflow."""
+        kind = type(None) if self._plan.data_type is None else self._plan.data_type.kind
+        if data is not type(None) and not _is_subclass(kind, data):
+            has = "is none" if kind is type(None) else f"is {kind.__name__}"
+            self._plan.problems.append(
+                f"{self._state}: {by} works on Context[{data.__name__}], but the run data {has}; "
+                "mend the annotation, or data= of the workflow"
+            )
 
     def _look_up(self, want: Wanted, by: str) -> None:
         """Find at once what would otherwise be missed at run time."""
@@ -167,6 +179,13 @@ class Guarding:
                 f"{self._state}: {by} wants {want.name!r} as {want.kind.__name__}, but it is a "
                 f"{type(found).__name__}; mend the annotation or the resource"
             )
+
+
+def _is_subclass(kind: type[Any], of: type[Any]) -> bool:
+    try:
+        return issubclass(kind, of)
+    except TypeError:  # a protocol that cannot be asked at run time
+        return True
 
 
 def _is_a(found: object, kind: type[Any]) -> bool:

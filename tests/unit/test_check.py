@@ -392,3 +392,26 @@ def test_start_must_be_a_state() -> None:
     foreign: Any = Other.A
 
     assert ("start <Other.A: 'a'> is no member of Step",) == problems(sound(), foreign)
+
+
+class Parcel:
+    """What another workflow works on."""
+
+
+def test_a_function_for_other_data() -> None:
+    """A task that is annotated with the data of another workflow is found before it runs."""
+
+    async def ship(ctx: Context[Parcel]) -> Literal[Step.DONE]:
+        return Step.DONE
+
+    async def measure(ctx: Context[Parcel], item: int) -> int:
+        return item
+
+    class Ship(Task[Step]):
+        async def run(self, ctx: Context[Parcel]) -> Literal[Step.DONE]:
+            return Step.DONE
+
+    tasks: list[Any] = [ship, Ship(), Split.over(lambda data: [1], run=measure, then=Step.DONE)]
+    for task in tasks:
+        with pytest.raises(DefinitionError, match="works on Context.Parcel., but the run data is"):
+            Workflow(Step).register(Step.A, task).check()

@@ -47,6 +47,8 @@ class Verb(NamedTuple):
     """Why it cannot serve as a task's work, with the remedy."""
     no_state: tuple[str, ...] = ()
     """Why what it returns is no state, if so: no matter for a branch."""
+    data: type[Any] | None = None
+    """The run data it works on, where its context says so: `Context[Order]`."""
 
 
 _KNOWN: dict[ref[Any], dict[int, Verb]] = {}
@@ -118,7 +120,9 @@ def _look(call: Callable[..., Any], given: int) -> Verb:
         optional = parameter.default is not parameter.empty
         wants.append(Wanted(parameter.name, _class(hints.get(parameter.name)), optional))
     targets = targets_of(hints.get("return", Any))
-    return Verb(name, tuple(wants), targets, "; ".join(problems) or None, _no_state(name, targets))
+    data = _data(hints.get(taken[0].name)) if taken else None
+    problem = "; ".join(problems) or None
+    return Verb(name, tuple(wants), targets, problem, _no_state(name, targets), data)
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -228,6 +232,12 @@ def _class(hint: Any) -> type[Any] | None:
         hint = get_args(hint)[0]
     kind = get_origin(hint) or hint
     return kind if isinstance(kind, type) and kind not in (UnionType, Any, object) else None
+
+
+def _data(hint: Any) -> type[Any] | None:
+    """The run data that a context is annotated with."""
+    of = get_args(hint) if get_origin(hint) is Context else ()
+    return _class(of[0]) if of else None
 
 
 def _hints(function: Any) -> dict[str, Any]:
