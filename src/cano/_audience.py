@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeGuard, cast
+from collections.abc import Iterator, Sequence
+from inspect import iscoroutinefunction
+from typing import Any, TypeGuard, cast
 
 from cano.events import Event, Observer, Subscription
 
@@ -54,3 +55,15 @@ def _wanted(observer: Observer) -> tuple[type[Event], ...]:
 
 def _is_kind(kind: object) -> TypeGuard[type[Event]]:
     return isinstance(kind, type) and issubclass(kind, Event)
+
+
+def problems(observers: Sequence[Any]) -> Iterator[str]:
+    """Say which of *observers* cannot be told anything."""
+    for observer in observers:
+        call = _told(observer)
+        if isinstance(observer, type):
+            yield f"observer {observer.__name__} is a class; pass an instance, {observer.__name__}()"
+        elif not callable(observer):
+            yield f"observer {observer!r} cannot be called; pass a function of one event"
+        elif iscoroutinefunction(call) or iscoroutinefunction(type(call).__call__):
+            yield f"observer {call!r} is async; make it a plain `def`, or put events into a queue"

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from cano._graph import Edge, Graph, reachable, stuck
 from cano._plan import Registration
+from cano.policies.policy import problems_of
 from cano.tasks.task import S
 
 Registrations: TypeAlias = Mapping[str, Registration[S]]
@@ -152,22 +153,11 @@ def _of_one(registration: Registration[S], states: type[S], total: float | None)
             f"{task.label} is annotated to return {anything.__name__}, "
             f"but the states are {states.__name__}"
         )
-    for policy in policies:
-        found += _of_policy(policy, total)
+    found += problems_of(policies, total)
     for target in () if otherwise is None else otherwise.values():
         if type(target) is not states:
             found.append(f"otherwise leads to {target!r}, which {_foreign(target, states)}")
     return found
-
-
-def _of_policy(policy: Any, total: float | None) -> Iterable[str]:
-    if isinstance(policy, type):
-        return (f"{policy.__name__} is a class; pass an instance, {policy.__name__}(...)",)
-    if not hasattr(policy, "wrap"):
-        return (f"{policy!r} is no policy; pass Retry(...), Timeout(...) or another with wrap()",)
-    problem = getattr(policy, "problem", None)
-    found = None if problem is None else problem(total)
-    return () if found is None else (found,)
 
 
 def _foreign(state: object, states: type[Enum]) -> str:

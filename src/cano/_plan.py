@@ -18,6 +18,7 @@ import msgspec
 
 from cano._audience import Audience
 from cano._data import DataType
+from cano._kinds import fits, kind_name
 from cano.context import NOTHING, Context, Handover
 from cano.errors import DataError, JoinFailedError, RoutingError, RunTimeoutError
 from cano.events import (
@@ -66,8 +67,8 @@ class Plan(msgspec.Struct, Generic[S]):
     audience: Audience
     timeout: float | None
     strict: bool
-    starts: set[str] = msgspec.field(default_factory=set[str])
-    """The states found fit to start from."""
+    starts: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    """The states found fit to start from, by name."""
     problems: list[str] = msgspec.field(default_factory=list[str])
     """What binding the tasks brought to light."""
     steps: Mapping[str, Step[S]] = {}
@@ -176,7 +177,7 @@ class Guarding:
         entered = hasattr(found, "__aenter__")  # what it hands out is known when it is entered
         if want.kind is not None and not entered and not _is_a(found, want.kind):
             self._plan.problems.append(
-                f"{self._state}: {by} wants {want.name!r} as {want.kind.__name__}, but it is a "
+                f"{self._state}: {by} wants {want.name!r} as {kind_name(want.kind)}, but it is a "
                 f"{type(found).__name__}; mend the annotation or the resource"
             )
 
@@ -188,10 +189,10 @@ def _is_subclass(kind: type[Any], of: type[Any]) -> bool:
         return True
 
 
-def _is_a(found: object, kind: type[Any]) -> bool:
+def _is_a(found: object, kind: Any) -> bool:
     try:
-        return isinstance(found, kind)
-    except TypeError:  # a protocol that cannot be asked at run time
+        return fits(found, kind)
+    except TypeError:  # such as a protocol that cannot be asked at run time
         return True
 
 

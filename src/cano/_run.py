@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Generic, NoReturn
 
@@ -18,7 +19,6 @@ from cano._audience import Audience
 from cano._clock import loop_time, wall_offset
 from cano._data import DataType
 from cano._history import NOTHING_YET, History, Phase, evolve
-from cano._kinds import did_you_mean
 from cano._plan import Plan, Step
 from cano.context import Context
 from cano.errors import (
@@ -26,6 +26,7 @@ from cano.errors import (
     RunCancelledError,
     RunTimeoutError,
     StrayCancelledError,
+    note,
 )
 from cano.events import (
     Event,
@@ -225,6 +226,15 @@ class Run(Generic[S]):
         self.audience = Audience((*self.audience.observers, observer))
         self.steps = self.plan.watched
 
+    def looked_at(self, task: asyncio.Task[S]) -> None:
+        """Whoever cancels a run need not wait for it: asyncio is not to complain that nobody did."""
+        if self.history.phase is Phase.CANCELLED and not task.cancelled():
+            task.exception()
+
+    def unwatch(self, observer: Observer) -> None:
+        """Tell *observer* no more."""
+        self.audience = Audience([o for o in self.audience.observers if o is not observer])
+
     def whereabouts(self, context: Context[Any]) -> str:
         """The end of the way that was gone, such as ``FETCH → PARSE → SHIP, attempt 2``."""
         latest = [state.name for state in self.path[-8:]]
@@ -233,26 +243,45 @@ class Run(Generic[S]):
 
     def note(self, error: BaseException, context: Context[Any]) -> None:
         """Say on *error* where it happened, once."""
-        note = f"cano: run {self.run_id!r} of {self.plan.name}: {self.whereabouts(context)}"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+        note(error, f"cano: run {self.run_id!r} of {self.plan.name}: {self.whereabouts(context)}")
 
     def lost(self, returned: object) -> NoReturn:
         """The task returned something that is no state to go to. Raises `RoutingError`."""
-        here = self.path[-1].name
+        here = self.path[-1]._name_
         label = self.plan.registrations[here].task.label
         states = self.plan.states
         if isinstance(returned, states):
-            why = f"{returned.name} has no task and is not an exit; register a task for it"
+            why = f"{returned._name_} has no task and is not an exit; register a task for it"
         else:
-            names = [member.name for member in states]
-            hint = did_you_mean(str(getattr(returned, "name", returned)).upper(), names)
-            why = f"that is no member of {states.__name__}" + (
-                hint or f"; return one of its members: {', '.join(names)}"
-            )
-            if returned is None:
-                why += ". A task without a return statement returns None"
-        raise RoutingError(f"{label}, the task of {here}, returned {returned!r}; {why}")
+            why = f"that is no member of {states.__name__}; {_meant(returned, states)}"
+        shown = _short(returned)
+        raise RoutingError(f"{label}, the task of {here}, returned {shown}; {why}") from None
+
+
+def _meant(returned: object, states: type[Enum]) -> str:
+    """Which member may have been meant by something that is none."""
+    names = list(states.__members__)
+    asked = getattr(returned, "_name_", returned)
+    if isinstance(asked, str):
+        from difflib import get_close_matches  # noqa: PLC0415 -- only a mistake pays for it
+
+        folded = {name.casefold(): name for name in names[:200]}
+        if close := get_close_matches(asked[:100].casefold(), folded, 1):
+            return f"did you mean {states.__name__}.{folded[close[0]]}?"
+    with suppress(Exception):
+        return f"did you mean {states.__name__}.{states(returned)._name_}?"
+    known = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    forgot = ". A task without a return statement returns None" if returned is None else ""
+    return f"return one of its members: {known}{forgot}"
+
+
+def _short(value: object) -> str:
+    """The repr of *value*, even if that is long, or raises."""
+    from reprlib import Repr  # noqa: PLC0415 -- only a mistake pays for it
+
+    shown = Repr()
+    shown.maxstring = shown.maxother = 200
+    return shown.repr(value)
 
 
 def finished(phase: Phase) -> bool:

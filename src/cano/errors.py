@@ -176,3 +176,9 @@ class MissingExtraError(CanoError, ImportError):
     """An optional dependency is not installed; the message says which one and how to get it."""
 
     retryable = False
+
+
+def note(error: BaseException, text: str) -> None:
+    """Add *text* to the notes of *error*, once: the same object may be raised again and again."""
+    if text not in getattr(error, "__notes__", ()):
+        error.add_note(text)

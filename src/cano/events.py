@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar, overload, runtime_checkabl
 
 import msgspec
 
+from cano.errors import DefinitionError
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True, gc=False):
     """A fact about a run."""
@@ -179,6 +181,8 @@ def on(*kinds: type[Event]) -> Callable[[Callable[[Any], None]], Subscriber]:
 
         Workflow(Step, observers=[alarm])
     """
+    if not kinds:
+        raise DefinitionError("on() names no kind of event; say on(Event) for everything")
 
     def subscribe(call: Callable[[Any], None]) -> Subscriber:
         return Subscription(call, kinds)

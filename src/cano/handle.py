@@ -38,7 +38,10 @@ class RunHandle(Generic[S, D]):
     @property
     def status(self) -> str:
         """`new`, `running`, `finished`, `failed` or `cancelled`."""
-        return str(Phase.CANCELLED if self._task.cancelled() else self._run.history.phase)
+        phase = self._run.history.phase
+        if self._task.done() and not finished(phase):  # it ended outside of its states
+            phase = Phase.CANCELLED if self._task.cancelled() else Phase.FAILED
+        return str(phase)
 
     @property
     def state(self) -> S | None:
@@ -104,15 +107,19 @@ class RunHandle(Generic[S, D]):
         """Tell *observer* of everything that happens to the run from now on, as it happens."""
         self._run.watch(observer)
 
-    async def events(self) -> AsyncIterator[Event]:
+    def events(self) -> AsyncIterator[Event]:
         """Everything that happens to the run from now on, as it happens, to its end.
 
         Asked for before the run's first step, it is everything there is.
         """
         queue: asyncio.Queue[Event] = asyncio.Queue()
         if self._over:
-            return
-        self.watch(queue.put_nowait)
+            queue.put_nowait(RunCancelled())  # nothing follows: see `_task_end`
+        tell = queue.put_nowait
+        self.watch(tell)
+        return self._follow(queue, tell)
+
+    async def _follow(self, queue: asyncio.Queue[Event], tell: Observer) -> AsyncIterator[Event]:
         waiting = asyncio.ensure_future(self._task_end(queue))
         try:
             while True:
@@ -123,6 +130,7 @@ class RunHandle(Generic[S, D]):
                     return
         finally:
             waiting.cancel()
+            self._run.unwatch(tell)
 
     async def _task_end(self, queue: asyncio.Queue[Event]) -> None:
         """A run cancelled before its first step announces nothing: end the wait for it."""

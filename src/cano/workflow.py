@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from enum import Enum, EnumType
 from math import isnan
-from typing import Any, Concatenate, Generic, Self, TypeAlias, TypeVar, overload
+from typing import Any, Concatenate, Generic, Self, TypeAlias, TypeVar, cast, overload
 
-from cano import _check
+from cano import _audience, _check
 from cano._audience import NOBODY, Audience
 from cano._data import DataType, data_type
 from cano._deadline import AGAIN
@@ -142,13 +142,14 @@ class Workflow(Generic[S, D]):
         """
         if self._plan is not None:
             self._refuse_changes()
-        if not isinstance(task, Task):
-            task = _function(state, task)
+        made: Task[S] = cast("Task[S]", task) if isinstance(task, Task) else _function(state, task)
         if otherwise is not None and not isinstance(otherwise, Mapping):
             otherwise = {Exception: otherwise}
-        self._registrations[state._name_] = Registration(
-            state, task, policies, otherwise, task.targets()
-        )
+        try:
+            name = state._name_
+        except AttributeError:
+            raise self._no_member(state) from None
+        self._registrations[name] = Registration(state, made, policies, otherwise, made.targets())
         return self
 
     def task(
@@ -171,7 +172,10 @@ class Workflow(Generic[S, D]):
         if self._plan is not None:
             self._refuse_changes()
         for state in states:
-            self._exits[state._name_] = state
+            try:
+                self._exits[state._name_] = state
+            except AttributeError:
+                raise self._no_member(state) from None
         return self
 
     @property
@@ -218,6 +222,7 @@ class Workflow(Generic[S, D]):
         task = asyncio.get_running_loop().create_task(living, name=self.name)
         self._scope.add(task)  # asyncio itself would not keep it from being collected
         task.add_done_callback(self._scope.discard)
+        task.add_done_callback(run.looked_at)
         return RunHandle(run, context, task)
 
     async def __aenter__(self) -> Self:
@@ -251,6 +256,9 @@ class Workflow(Generic[S, D]):
         if cancelled:
             raise asyncio.CancelledError
 
+    def _no_member(self, state: object) -> DefinitionError:
+        return DefinitionError(f"{state!r} is no member of {self.states.__name__}")
+
     def _refuse_changes(self) -> None:
         raise DefinitionError(
             f"{self.name} has been compiled and no longer changes; register everything before "
@@ -263,7 +271,9 @@ class Workflow(Generic[S, D]):
         """A run, its context, and its life from the first event to the last, not begun."""
         first = self.start if start is None else start
         plan = self._plan
-        if plan is None or first is None or first._name_ not in plan.starts:
+        # By identity: a member of another enum may have the name, or even be equal.
+        name = getattr(first, "_name_", "")
+        if plan is None or plan.starts.get(name) is not first or first is None:
             plan, first = self._compile(first), self._known(first)
         run = Run(plan, run_id)
         context: Context[Any] = Context(run, run.path, self._data_of(plan, data))
@@ -306,15 +316,22 @@ class Workflow(Generic[S, D]):
             found += _check.problems(
                 self.states, self._registrations, self._exits, edges, self.timeout
             )
-            plan.compile()
+            found += _audience.problems(self._observers)
+            try:
+                plan.compile()
+            except Exception:
+                if not found:  # else what was found is why
+                    raise
             found += plan.problems
         if start is not None:
             if not isinstance(start, self.states):
                 found.append(f"start {start!r} is no member of {self.states.__name__}")
+            elif not found and start._name_ not in plan.steps:  # two flags at once, say
+                found.append(f"start {start._name_} has no task and is not an exit")
             elif start._name_ in self._registrations and (only_entry or start is self.start):
                 found += _check.unreachable(self.states, edges, start._name_)
             if not found:
-                plan.starts.add(start._name_)
+                plan.starts[start._name_] = start
         if found:
             raise DefinitionError(found)
         self._plan = plan

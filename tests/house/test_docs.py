@@ -34,15 +34,15 @@ def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link in the docs points at a file that is there."""
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose)
-    missing = [
-        link for link in links if "://" not in link and not (page.parent / link).exists()
-    ]
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
 
     assert [] == missing
 
 
 def parity() -> list[tuple[str, str]]:
-    rows = re.findall(r"^\| ([A-Z]+-\d+) \| ([^|]+) \|", (ROOT / "docs/parity.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\| ([A-Z]+-\d+) \| ([^|]+) \|", (ROOT / "docs/parity.md").read_text(), re.M
+    )
     return [(row, proof.strip()) for row, proof in rows]
 
 

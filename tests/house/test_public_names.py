@@ -9,7 +9,14 @@ from pathlib import Path
 import cano
 
 SOURCE = Path(cano.__file__).parent
-MODULES = ["cano.join", "cano.memory", "cano.resources", "cano.health", "cano.errors", "cano.testing"]
+MODULES = [
+    "cano.join",
+    "cano.memory",
+    "cano.resources",
+    "cano.health",
+    "cano.errors",
+    "cano.testing",
+]
 
 
 def test_all_is_sorted_and_true() -> None:
@@ -42,7 +49,9 @@ def test_every_public_thing_says_what_it_is() -> None:
 
 def loaded_by(statement: str) -> set[str]:
     script = f"import sys; {statement}; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return {name.split(".")[0] for name in done.stdout.split()}
 
 
@@ -52,4 +61,11 @@ def test_import_brings_nothing_along() -> None:
     brought = ours - loaded_by("import asyncio, msgspec")
 
     assert {"cano"} == brought - set(sys.stdlib_module_names)
-    assert set() == brought & {"sqlite3", "multiprocessing", "zoneinfo", "decimal", "random", "uuid"}
+    assert set() == brought & {
+        "sqlite3",
+        "multiprocessing",
+        "zoneinfo",
+        "decimal",
+        "random",
+        "uuid",
+    }

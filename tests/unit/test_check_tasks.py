@@ -139,7 +139,7 @@ def test_missing_resource(task: Any, by: str) -> None:
         (wants_db, "text", "Db"),
         (wants_or_default, 5, "Db"),
         (wants_closes, Db(), "Closes"),
-        (wants_list, (1, 2), "list"),
+        (wants_list, (1, 2), "list[int]"),
         (Fetch(), Other.A, "Db"),
         (Split([wants_db], then=Step.B), None, "Db"),
     ],

@@ -118,15 +118,15 @@ def test_plain_function() -> None:
 
 
 def test_parameters_after_the_context_are_resources() -> None:
-    """They are wanted by name, by their class where it is plain, and maybe where they default."""
+    """They are wanted by name, by what they are annotated with, and maybe where they default."""
     expected = (
         Wanted("db", Db, False),
-        Wanted("names", list, False),
+        Wanted("names", list[str], False),
         Wanted("noted", Db, False),
-        Wanted("either", None, False),
-        Wanted("maybe", None, True),
+        Wanted("either", Db | None, False),
+        Wanted("maybe", Db | None, True),
         Wanted("unannotated", None, True),
-        Wanted("last", None, True),
+        Wanted("last", Literal["a", "b"], True),
     )
     assert expected == describe(with_resources).wants
 

@@ -9,7 +9,7 @@ from math import inf
 from typing import Any, TypeAlias
 
 from cano.context import Context
-from cano.errors import DefinitionError
+from cano.errors import DefinitionError, note
 from cano.events import TaskRetried
 from cano.policies.policy import Call, T
 from cano.policies.timeout import late, parts
@@ -182,16 +182,17 @@ class Retry:
         """The pause before the next attempt, or None, having noted on *error* why not."""
         if not self.worth(error):
             if attempt > 1:
-                error.add_note(f"cano: attempt {attempt}; not an error to try again after")
+                note(error, f"cano: attempt {attempt}; not an error to try again after")
             return None
         pause = self.pause(attempt, self._chance(), _patience(error))
         if pause is None:
             if attempt > 1:
-                error.add_note(f"cano: gave up after {attempt} attempts")
+                note(error, f"cano: gave up after {attempt} attempts")
         elif pause >= ctx.remaining:
-            error.add_note(
+            note(
+                error,
                 f"cano: gave up after {attempt} of {self.attempts} attempts: the next pause of "
-                f"{pause:.3g} s would outlast the {max(ctx.remaining, 0):.3g} s left"
+                f"{pause:.3g} s would outlast the {max(ctx.remaining, 0):.3g} s left",
             )
             return None
         return pause

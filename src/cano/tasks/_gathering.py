@@ -24,6 +24,7 @@ from cano.errors import (
     SplitTimeoutError,
     StrayCancelledError,
     TooFewBranchesError,
+    note,
 )
 from cano.events import (
     BranchCancelled,
@@ -143,7 +144,7 @@ class Gathering:
         except asyncio.CancelledError:
             self.cancelled(info, ctx)
         except Exception as error:  # noqa: BLE001 -- the join decides what it means
-            error.add_note(f"cano: in branch {index} {info.name!r}")
+            note(error, f"cano: in branch {index} {info.name!r}")
             self.settle(ctx, BranchResult(index, info.name, None, error))
         except GeneratorExit:
             self.filling = True  # the loop is gone: nothing can start, and nobody waits

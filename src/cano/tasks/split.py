@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Concatenate, Generic, TypeAlias, TypeVar, cast
 from cano.context import BranchInfo, Context, Handover
 from cano.errors import DataError
 from cano.join import All, Join
-from cano.policies.policy import Policy
+from cano.policies.policy import Policy, problems_of
 from cano.tasks._gathering import Gathering, Losers
 from cano.tasks.task import Guard, Runner, S, Task
 from cano.tasks.verb import describe
@@ -145,10 +145,7 @@ class Split(Task[S]):
             yield f"timeout={self.timeout:g} outlasts the {limit:g} s a whole run has; shorten it"
         if self.losers not in ("cancel", "wait"):
             yield f'losers={self.losers!r} is unknown; pass "cancel" or "wait"'
-        for policy in (policy for branch in self.branches for policy in branch.policies):
-            problem = getattr(policy, "problem", None)
-            if problem is not None and (found := problem(limit)) is not None:
-                yield found
+        yield from problems_of([p for branch in self.branches for p in branch.policies], limit)
         if doubled := [name for name, count in Counter(self._names()).items() if count > 1]:
             yield f"branch names must be unique: {', '.join(doubled)} appear more than once"
 

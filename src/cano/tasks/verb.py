@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, UnionType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import (
     Annotated,
     Any,
@@ -32,8 +32,8 @@ class Wanted(NamedTuple):
     """A resource that a function takes as a parameter."""
 
     name: str
-    kind: type[Any] | None
-    """The class it is annotated with, where that is a plain class."""
+    kind: Any
+    """What it is annotated with; None if that says nothing."""
     optional: bool
 
 
@@ -118,7 +118,7 @@ def _look(call: Callable[..., Any], given: int) -> Verb:
                 "name; drop the / from its parameters"
             )
         optional = parameter.default is not parameter.empty
-        wants.append(Wanted(parameter.name, _class(hints.get(parameter.name)), optional))
+        wants.append(Wanted(parameter.name, _kind(hints.get(parameter.name)), optional))
     targets = targets_of(hints.get("return", Any))
     data = _data(hints.get(taken[0].name)) if taken else None
     problem = "; ".join(problems) or None
@@ -226,18 +226,18 @@ def _too_few(call: Any, name: str, given: int) -> str:
     )
 
 
-def _class(hint: Any) -> type[Any] | None:
-    """The class a parameter is annotated with, to be asked of a resource before it is used."""
+def _kind(hint: Any) -> Any:
+    """What a resource must be to fit a parameter, to be asked of it before it is used."""
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
-    kind = get_origin(hint) or hint
-    return kind if isinstance(kind, type) and kind not in (UnionType, Any, object) else None
+    return None if hint is Any or hint is object else hint
 
 
 def _data(hint: Any) -> type[Any] | None:
     """The run data that a context is annotated with."""
     of = get_args(hint) if get_origin(hint) is Context else ()
-    return _class(of[0]) if of else None
+    kind = get_origin(of[0]) or of[0] if of else None
+    return kind if isinstance(kind, type) and kind is not Any else None
 
 
 def _hints(function: Any) -> dict[str, Any]:
