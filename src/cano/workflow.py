@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from enum import Enum, EnumType
 from math import isnan
-from typing import Any, Concatenate, Generic, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, Self, TypeAlias, TypeVar, overload
 
 from cano import _audience, _check
 from cano._audience import NOBODY, Audience
@@ -142,7 +142,7 @@ class Workflow(Generic[S, D]):
         """
         if self._plan is not None:
             self._refuse_changes()
-        made: Task[S] = cast("Task[S]", task) if isinstance(task, Task) else _function(state, task)
+        made: Any = task if isinstance(task, Task) else _function(state, task)
         if otherwise is not None and not isinstance(otherwise, Mapping):
             otherwise = {Exception: otherwise}
         try:
