@@ -157,10 +157,10 @@ class Guarding:
         """Find a function that works on the data of another workflow."""
         kind = type(None) if self._plan.data_type is None else self._plan.data_type.kind
         if data is not type(None) and not _is_subclass(kind, data):
-            has = "is none" if kind is type(None) else f"is {kind.__name__}"
+            has = "there is none" if kind is type(None) else f"it is {kind.__name__}"
             self._plan.problems.append(
-                f"{self._state}: {by} works on Context[{data.__name__}], but the run data {has}; "
-                "mend the annotation, or data= of the workflow"
+                f"{self._state}: {by} wants {data.__name__} as run data, but {has}; mend the "
+                "annotation of its context, or data= of the workflow"
             )
 
     def _look_up(self, want: Wanted, by: str) -> None:

@@ -142,7 +142,8 @@ class Workflow(Generic[S, D]):
         """
         if self._plan is not None:
             self._refuse_changes()
-        made: Any = task if isinstance(task, Task) else _function(state, task)
+        # A class may be a function and a Task of other states at once, as far as pyright can tell.
+        made: Task[S] = task if isinstance(task, Task) else _function(state, task)  # pyright: ignore[reportUnknownVariableType]
         if otherwise is not None and not isinstance(otherwise, Mapping):
             otherwise = {Exception: otherwise}
         try:

@@ -413,5 +413,5 @@ def test_a_function_for_other_data() -> None:
 
     tasks: list[Any] = [ship, Ship(), Split.over(lambda data: [1], run=measure, then=Step.DONE)]
     for task in tasks:
-        with pytest.raises(DefinitionError, match="works on Context.Parcel., but the run data is"):
+        with pytest.raises(DefinitionError, match="wants Parcel as run data, but there is none"):
             Workflow(Step).register(Step.A, task).exits(Step.DONE).check()
