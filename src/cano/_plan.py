@@ -50,8 +50,9 @@ class Registration(msgspec.Struct, Generic[S], frozen=True):
     """Where the task says that it leads; None is anywhere."""
 
 
-Step: TypeAlias = tuple[S, Runner[S] | None]
-"""A state as the loop sees it. An exit has no runner, which is what ends the loop."""
+Step: TypeAlias = tuple[S, StateEntered | None, Runner[S] | None]
+"""A state as the loop sees it: what to announce of a visit, if anybody listens, and what to run.
+An exit has no runner, which is what ends the loop."""
 
 
 class Plan(msgspec.Struct, Generic[S]):
@@ -86,7 +87,9 @@ class Plan(msgspec.Struct, Generic[S]):
         self.steps = self._compile(self.audience.listens if self.audience.observers else None)
 
     def _compile(self, listens: Listens | None) -> Mapping[str, Step[S]]:
-        steps: dict[str, Step[S]] = {name: (state, None) for name, state in self.exits.items()}
+        steps: dict[str, Step[S]] = {
+            name: (state, _entered(name, listens), None) for name, state in self.exits.items()
+        }
         receivers: set[str] = set()
         for registration in self.registrations.values():
             if registration.task.hands_over or registration.otherwise is not None:
@@ -97,9 +100,9 @@ class Plan(msgspec.Struct, Generic[S]):
                 runner = _receiving(runner)
             if self.timeout is not None:
                 runner = _on_time(runner, self.timeout)
-            if listens is not None:
-                runner = _entered(runner, name, listens)
-            steps[name] = (registration.state, runner)
+            if listens is not None and listens(TaskStarted):
+                runner = _started(runner, name)
+            steps[name] = (registration.state, _entered(name, listens), runner)
         return steps
 
     def _runner(
@@ -196,6 +199,10 @@ def _is_a(found: object, kind: Any) -> bool:
         return True
 
 
+def _entered(name: str, listens: Listens | None) -> StateEntered | None:
+    return StateEntered(state=name) if listens is not None and listens(StateEntered) else None
+
+
 def _receivers(registration: Registration[S]) -> set[str]:
     """The states that may find something in their context from this one."""
     found: set[str] = set()
@@ -261,27 +268,15 @@ def _leaving_data(runner: Runner[S], kind: DataType[Any]) -> Runner[S]:
     return checked
 
 
-def _entered(runner: Runner[S], name: str, listens: Listens) -> Runner[S]:
-    """Say that a visit begins, and its work; how the work ends is said where it is known."""
-    enters, starts = listens(StateEntered), listens(TaskStarted)
-    entered, started = StateEntered(state=name), TaskStarted(state=name, attempt=1)
-    if starts:
+def _started(runner: Runner[S], name: str) -> Runner[S]:
+    """Say that the work of a visit begins; how it ends is said where that is known."""
+    started = TaskStarted(state=name, attempt=1)
 
-        def visit(ctx: Context[Any]) -> Awaitable[S]:
-            ctx.attempt = 1
-            if enters:
-                ctx.host.announce(entered)
-            ctx.host.announce(started)
-            return runner(ctx)
+    def visit(ctx: Context[Any]) -> Awaitable[S]:
+        ctx.attempt = 1
+        ctx.host.announce(started)
+        return runner(ctx)
 
-    elif enters:
-
-        def visit(ctx: Context[Any]) -> Awaitable[S]:
-            ctx.host.announce(entered)
-            return runner(ctx)
-
-    else:
-        return runner
     return visit
 
 

@@ -35,7 +35,6 @@ from cano.events import (
     RunFailed,
     RunFinished,
     RunStarted,
-    StateEntered,
     TaskCancelled,
     TaskFailed,
 )
@@ -113,8 +112,6 @@ class Run(Generic[S]):
             await self.end_failed(context, error)
             raise
         else:
-            if self.audience.listens(StateEntered):
-                self.announce(StateEntered(state=state._name_))
             await self.record(RunFinished(state=state._name_))
             return state
         finally:
@@ -123,10 +120,12 @@ class Run(Generic[S]):
     async def forward(self, context: Context[Any], state: S) -> S:
         """Visit states until one has no runner."""
         path = self.path
-        expected, runner = self.steps[state._name_]
+        expected, entered, runner = self.steps[state._name_]
         while True:
             for _ in _A_WINDOW:  # counts the visits without counting them
                 path.append(state)
+                if entered is not None:
+                    self.announce(entered)
                 if runner is None:
                     return state
                 try:
@@ -135,7 +134,7 @@ class Run(Generic[S]):
                     self.failed(context, error)
                     raise
                 try:
-                    expected, runner = self.steps[returned._name_]
+                    expected, entered, runner = self.steps[returned._name_]
                 except (AttributeError, KeyError, TypeError):
                     self.lost(returned)
                 if expected is not returned:

@@ -180,20 +180,21 @@ def test_order_of_observers() -> None:
     assert expected == told
 
 
-def runner_of(task: Any, **settings: Any) -> Any:
-    """What a run awaits in state A."""
+def step_of(task: Any, **settings: Any) -> Any:
+    """What a run announces and awaits in state A."""
     flow = flow_of(task, **settings)
     flow.check()
     assert flow._plan is not None
-    return flow._plan.steps["A"][1]
+    return flow._plan.steps["A"][1:]
 
 
 def test_what_nobody_asked_for_is_not_compiled_in() -> None:
     """Without observers, policies and resources, what a run awaits is the function itself."""
-    assert to_b is runner_of(to_b)
-    assert to_b is runner_of(to_b, observers=[on(RunFailed, TaskRetried)(print)])
-    assert to_b is runner_of(to_b, resources=Resources(db=1))
-    assert to_b is not runner_of(to_b, observers=[on(StateEntered)(print)])
+    assert (None, to_b) == step_of(to_b)
+    assert (None, to_b) == step_of(to_b, observers=[on(RunFailed, TaskRetried)(print)])
+    assert (None, to_b) == step_of(to_b, resources=Resources(db=1))
+    assert (StateEntered(state="A"), to_b) == step_of(to_b, observers=[on(StateEntered)(print)])
+    assert to_b is not step_of(to_b, observers=[on(TaskStarted)(print)])[1]
 
 
 def test_what_nobody_asked_for_is_not_built() -> None:

@@ -52,7 +52,11 @@ def test_leaves_no_trace() -> None:
 
 def test_edges() -> None:
     """The annotation of `route` is the edge set."""
-    graph = Workflow(Step, data=Order).register(Step.SIZE, BySize()).exits(Step.SMALL, Step.LARGE, Step.DONE)
+    graph = (
+        Workflow(Step, data=Order)
+        .register(Step.SIZE, BySize())
+        .exits(Step.SMALL, Step.LARGE, Step.DONE)
+    )
 
     assert (Edge(Step.SIZE, Step.SMALL), Edge(Step.SIZE, Step.LARGE)) == graph.check().edges
     assert {"SIZE": "BySize"} == graph.check().labels
