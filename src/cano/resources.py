@@ -309,6 +309,26 @@ class Resources:
             raise order
 
 
+class NoResources(Resources):
+    """What a workflow without resources has. One for all of them, so nothing can be added."""
+
+    def add(self, name: Hashable, resource: object, /) -> Self:
+        """Refuse."""
+        raise ResourceError(
+            f"the workflow was made without resources, so {shown(name)} cannot be added; "
+            "pass resources=Resources(...) to it"
+        )
+
+    async def acquire(self) -> None:
+        """Do nothing."""
+
+    async def release(self) -> None:
+        """Do nothing."""
+
+
+NO_RESOURCES: Final = NoResources()
+
+
 def _to_enter(resource: object) -> TypeGuard[contextlib.AbstractAsyncContextManager[object]]:
     if not isinstance(resource, contextlib.AbstractAsyncContextManager):
         return False

@@ -20,7 +20,7 @@ from cano.errors import DataError, DefinitionError
 from cano.events import Observer
 from cano.handle import RunHandle
 from cano.policies.policy import Policy
-from cano.resources import Resources
+from cano.resources import NO_RESOURCES, Resources
 from cano.tasks.function import FunctionTask
 from cano.tasks.task import S, Task
 
@@ -111,7 +111,7 @@ class Workflow(Generic[S, D]):
         self.start: S | None = start
         self.name: str = name or states.__name__
         self.version: int = version
-        self.resources: Resources = Resources() if resources is None else resources
+        self.resources: Resources = NO_RESOURCES if resources is None else resources
         self.timeout: float | None = timeout
         self.strict: bool = strict
         self.data: type[Any] | None = data

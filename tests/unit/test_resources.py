@@ -16,6 +16,7 @@ from typing import Any, Self
 import msgspec
 import pytest
 
+from cano import Workflow
 from cano.errors import (
     CanoError,
     DuplicateResourceError,
@@ -1147,3 +1148,16 @@ def test_health_says_what_it_is() -> None:
     assert ["healthy", "degraded: slow", "unhealthy: gone"] == [str(health) for health in every]
     encoded = msgspec.json.encode(every)
     assert every == msgspec.json.decode(encoded, type=list[Healthy | Degraded | Unhealthy])
+
+
+def test_a_workflow_without_resources_gets_none_afterwards() -> None:
+    """What was made without resources shares its nothing with others, and refuses additions."""
+
+    class State(Enum):
+        DONE = 1
+
+    flow = Workflow(State)
+    with pytest.raises(ResourceError, match=r"'db' cannot be added; pass resources=Resources"):
+        flow.resources.add("db", 1)
+
+    assert 0 == len(Workflow(State).resources)

@@ -56,15 +56,22 @@ _KNOWN: dict[ref[Any], dict[int, Verb]] = {}
 
 def describe(call: Callable[..., Any], given: int = 1) -> Verb:
     """Describe *call*, whose first *given* parameters the engine fills: the context, the item."""
+    try:
+        return _KNOWN[ref(call)][given]
+    except (KeyError, TypeError):
+        return _describe_slowly(call, given)
+
+
+def _describe_slowly(call: Callable[..., Any], given: int) -> Verb:
+    """`describe` for what is not a function that was met before."""
+    function, key = call, given
     if isinstance(call, MethodType):
         # A bound method is described without its self, the function it is made of with it.
         function, key = call.__func__, -given
-    else:
-        function, key = call, given
-    try:
-        return _KNOWN[ref(function)][key]
-    except (KeyError, TypeError):
-        verb = _look(call, given)
+        known = _KNOWN.get(ref(function), {}).get(key)
+        if known is not None:
+            return known
+    verb = _look(call, given)
     with suppress(TypeError):  # neither hashable nor weakly referable, such as a slotted instance
         _KNOWN.setdefault(ref(function, _forget), {})[key] = verb
     return verb
