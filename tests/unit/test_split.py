@@ -97,6 +97,14 @@ def test_branches_are_found_by_their_own_and_by_default_names() -> None:
     expected = "test_branches_are_found_by_their_own_and_by_default_names.plain[1]"
     assert ["eu", expected] == [branch.name for branch in result]
     assert (0, 1) == (result["eu"].index, result[expected].index)
+    assert ("eu", expected) == result.names
+
+
+def test_branches_without_a_result_have_a_name_too() -> None:
+    """Who was late, or never began, is told by its name."""
+    branches = [Branch(after(1, "won"), name="fast"), Branch(after(9, "lost"), name="slow")]
+    result = result_of(Split(branches, join=joins.Any(), then=Step.NEXT))
+    assert ["slow"] == [result.names[index] for index in result.cancelled]
 
 
 def test_branches_run_at_the_same_time() -> None:
