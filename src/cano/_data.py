@@ -27,6 +27,9 @@ D = TypeVar("D")
 
 Snapshot: TypeAlias = dict[str, bytes]
 
+LARGEST = 64 * 1024 * 1024
+"""Bytes of JSON that one field, or one value, may come to."""
+
 
 class FieldType(NamedTuple):
     """How one field is read back."""
@@ -60,15 +63,60 @@ class DataType(Generic[D]):
         for name, (decode, loose) in self.fields.items():
             value = getattr(data, name)
             try:
-                saved[name] = raw = _encode(value)
+                saved[name] = raw = encode(value)
                 if loose or b"null" in raw:
-                    _verify(value, raw, decode if loose else None)
+                    verify(value, raw, decode if loose else None)
             except Exception as error:
                 raise DataError(
                     f"{self.kind.__name__}.{name} holds a {type(value).__name__} that cannot be "
                     f"written down: {error}; keep such objects in resources, not in run data"
                 ) from error
         return saved
+
+    def rebuild(self, saved: Mapping[str, bytes]) -> D:
+        """A value made of what was saved, whatever the type does when one is made.
+
+        A field that was not saved, because it is new, has its default. Raises `DataError`.
+        """
+        values = {
+            name: self._read(name, saved[name]) if name in saved else self._default(name)
+            for name in self.fields
+        }
+        put: Callable[..., None] = object.__setattr__
+        if issubclass(self.kind, msgspec.Struct):  # cannot be made without its __init__
+            put = msgspec.structs.force_setattr
+            try:
+                data: Any = self.kind(**values)
+            except Exception as error:
+                raise DataError(
+                    f"a {self.kind.__name__} cannot be made of what was saved: {error}; its "
+                    "__post_init__ must accept what it has become"
+                ) from error
+        else:
+            data = self.kind.__new__(self.kind)
+        for name, value in values.items():
+            put(data, name, value)
+        return cast("D", data)
+
+    def _default(self, name: str) -> Any:
+        """What a field has that was not saved. Raises `DataError` if it has no default."""
+        lacking: Any = dataclasses.MISSING
+        fields: Any = dataclasses.fields
+        if issubclass(self.kind, msgspec.Struct):
+            lacking, fields = msgspec.NODEFAULT, msgspec.structs.fields
+        field = next(field for field in fields(self.kind) if field.name == name)
+        if field.default is not lacking:
+            return field.default
+        if field.default_factory is lacking:
+            raise DataError(
+                f"{self.kind.__name__}.{name} was not saved and has no default; give it one"
+            )
+        try:
+            return field.default_factory()
+        except Exception as error:
+            raise DataError(
+                f"the default of {self.kind.__name__}.{name} raised {type(error).__name__}: {error}"
+            ) from error
 
     def restore(self, data: D, saved: Snapshot) -> D:
         """Bring every field back to what was saved: in *data* itself, or a copy if it is frozen."""
@@ -120,17 +168,20 @@ class _PydanticData(DataType[Any]):
                 f"a {self.kind.__name__} cannot be written down: {error}; keep such objects in "
                 "resources, not in run data"
             ) from error
-        return {name: _encode(value) for name, value in dumped.items()}
+        return {name: encode(value) for name, value in dumped.items()}
 
-    def restore(self, data: Any, saved: Snapshot) -> Any:
-        text = b",".join([_encode(name) + b":" + raw for name, raw in saved.items()])
+    def rebuild(self, saved: Mapping[str, bytes]) -> Any:
+        text = b",".join([encode(name) + b":" + raw for name, raw in saved.items()])
         try:
-            restored = self.kind.model_validate_json(b"{" + text + b"}", by_name=True)
+            return self.kind.model_validate_json(b"{" + text + b"}", by_name=True)
         except Exception as error:
             raise DataError(
                 f"a {self.kind.__name__} cannot be read back: {error}; its validators must accept "
                 "what it has become"
             ) from error
+
+    def restore(self, data: Any, saved: Snapshot) -> Any:
+        restored = self.rebuild(saved)
         if self.frozen:
             return restored
         for part in ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__"):
@@ -168,7 +219,9 @@ def _look(kind: type[Any]) -> DataType[Any]:
             f"the annotations of {kind.__name__} cannot be read: {error}; define what they name "
             "where the class can see it, at the top of its module"
         ) from error
-    return DataType(kind, {name: _field(kind, name, hints[name]) for name in names}, frozen)
+    return DataType(
+        kind, {name: field_type(f"{kind.__name__}.{name}", hints[name]) for name in names}, frozen
+    )
 
 
 def _look_at_model(kind: Any) -> DataType[Any]:
@@ -192,19 +245,19 @@ def _look_at_model(kind: Any) -> DataType[Any]:
     return _PydanticData(kind, fields, bool(kind.model_config.get("frozen")))
 
 
-def _field(owner: type[Any], name: str, hint: Any) -> FieldType:
-    """How a field is read back. Raises `DataError` if its type says that it cannot be."""
+def field_type(what: str, hint: Any) -> FieldType:
+    """How *what*, annotated with *hint*, is read back. Raises `DataError` if it cannot be."""
     import msgspec.inspect  # noqa: PLC0415 -- only workflows with data pay for it
 
     try:
         parts = list(_parts(msgspec.inspect.type_info(hint), set()))
         decoder = msgspec.json.Decoder(hint, dec_hook=_revive)
     except TypeError as error:
-        raise DataError(f"{owner.__name__}.{name} cannot be written down: {error}") from error
+        raise DataError(f"{what} cannot be written down: {error}") from error
     for part in parts:
         if (foreign := _foreign(part)) is not None:
             raise DataError(
-                f"{owner.__name__}.{name} holds {foreign}, which cannot be written down; keep "
+                f"{what} holds {foreign}, which cannot be written down; keep "
                 "such objects in resources, or give the field a plain type"
             )
     loose = any(isinstance(part, msgspec.inspect.AnyType) for part in parts)
@@ -245,11 +298,18 @@ def _foreign(part: Any) -> str | None:
     return None
 
 
-def _encode(value: Any) -> bytes:
-    return msgspec.json.encode(value, enc_hook=_reduce)  # unsorted: a dict keeps its order
+def encode(value: Any) -> bytes:
+    """*value* as JSON. Raises `ValueError` if that is more than may be kept."""
+    raw = msgspec.json.encode(value, enc_hook=_reduce)  # unsorted: a dict keeps its order
+    if len(raw) > LARGEST:
+        raise ValueError(
+            f"it is {len(raw) / 1e6:.0f} MB of JSON, and {LARGEST / 1e6:.0f} MB is the limit; keep "
+            "it in a file or an object store, and its name here"
+        )
+    return raw
 
 
-def _verify(value: Any, raw: bytes, decode: Callable[[bytes], Any] | None) -> None:
+def verify(value: Any, raw: bytes, decode: Callable[[bytes], Any] | None) -> None:
     """Raise `ValueError` if *raw* says something else than *value*."""
     if b"null" in raw:
         for leaf in _leaves(msgspec.to_builtins(value, enc_hook=_reduce)):

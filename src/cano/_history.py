@@ -1,18 +1,56 @@
-"""The part of a run that decides what may follow; pure.
+"""The part of a run that survives its process; pure.
 
 Rule 1: whatever can follow what is in LIFECYCLE, and nowhere else.
 Rule 2: nothing in this file awaits, reads a clock or imports a task.
+Rule 3: a history is what its events add up to: folding the stored ones gives the live one.
+Rule 4: what belongs to a visit lives in `Visit`, and ends with it; so a loop never meets a cursor
+        or an effect of an earlier visit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
 from cano.errors import CorruptHistoryError
-from cano.events import Event, RunCancelled, RunFailed, RunFinished, RunStarted
+from cano.events import (
+    BranchFailed,
+    BranchFinished,
+    Cause,
+    CompensationFailed,
+    CursorSaved,
+    EffectDone,
+    EffectIntended,
+    Event,
+    FailureRouted,
+    Patch,
+    Progress,
+    RollbackStarted,
+    RunCancelled,
+    RunClaimed,
+    RunFailed,
+    RunFinished,
+    RunMigrated,
+    RunReopened,
+    RunStarted,
+    SignalReceived,
+    SplitJoined,
+    SplitStarted,
+    StateEntered,
+    TaskCompensated,
+    TaskCompleted,
+    TaskRetried,
+    TimerSet,
+    WaitStarted,
+)
+
+CANCEL = "cano.cancel"
+"""The name of a message that asks the run to end."""
+RESOLVE = "cano.resolve"
+"""The name of a message that says what became of an effect in doubt."""
 
 
 class Phase(StrEnum):
@@ -20,41 +58,293 @@ class Phase(StrEnum):
 
     NEW = "new"
     RUNNING = "running"
+    ROLLING_BACK = "rolling back"
     FINISHED = "finished"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
+_WITHIN_A_VISIT: tuple[type[Event], ...] = (
+    TaskRetried, CursorSaved, EffectIntended, EffectDone, TimerSet, WaitStarted, SignalReceived,
+    SplitStarted, BranchFinished, BranchFailed, SplitJoined, FailureRouted,
+)  # fmt: skip
+
 LIFECYCLE: Mapping[Phase, Mapping[type[Event], Phase]] = {
     Phase.NEW: {RunStarted: Phase.RUNNING},
     Phase.RUNNING: {
+        **dict.fromkeys(_WITHIN_A_VISIT, Phase.RUNNING),
+        RunClaimed: Phase.RUNNING,
+        RunMigrated: Phase.RUNNING,
+        StateEntered: Phase.RUNNING,
+        TaskCompleted: Phase.RUNNING,
+        RollbackStarted: Phase.ROLLING_BACK,
         RunFinished: Phase.FINISHED,
         RunFailed: Phase.FAILED,
         RunCancelled: Phase.CANCELLED,
     },
+    Phase.ROLLING_BACK: {
+        RunClaimed: Phase.ROLLING_BACK,
+        RunMigrated: Phase.ROLLING_BACK,
+        TaskRetried: Phase.ROLLING_BACK,
+        EffectIntended: Phase.ROLLING_BACK,
+        EffectDone: Phase.ROLLING_BACK,
+        TimerSet: Phase.ROLLING_BACK,
+        WaitStarted: Phase.ROLLING_BACK,
+        SignalReceived: Phase.ROLLING_BACK,
+        TaskCompensated: Phase.ROLLING_BACK,
+        CompensationFailed: Phase.ROLLING_BACK,
+        RunFailed: Phase.FAILED,
+        RunCancelled: Phase.CANCELLED,
+    },
     Phase.FINISHED: {},
-    Phase.FAILED: {},
-    Phase.CANCELLED: {},
+    Phase.FAILED: {RunReopened: Phase.RUNNING},
+    Phase.CANCELLED: {RunReopened: Phase.RUNNING},
 }
 
 
-class History(msgspec.Struct, frozen=True):
+class Standing(msgspec.Struct, frozen=True):
+    """Completed work that a rollback has to undo."""
+
+    state: str
+    branch: str
+    value: bytes
+    """What undoing it needs, as JSON."""
+    sequence: int
+    """The event that completed it; no other work has the same."""
+    error: Cause | None = None
+    """Why it could not be undone, where that was tried."""
+
+
+class Visit(msgspec.Struct):
+    """Being in a state once, and what was done there so far."""
+
+    number: int = 0
+    state: str = ""
+    progress: dict[tuple[str, str, str], Progress] = {}
+    """By family, branch and name."""
+    joined: SplitJoined | None = None
+    routed: FailureRouted | None = None
+
+    def of(self, family: str, branch: str = "", name: str = "") -> Any:
+        """The latest progress of that kind, or None."""
+        return self.progress.get((family, branch, name))
+
+
+class History(msgspec.Struct):
     """What the events of a run add up to."""
 
     phase: Phase = Phase.NEW
     sequence: int = 0
+    """How many events there are."""
     state: str = ""
+    entered: bool = False
+    """Whether the visit to *state* has begun; if not, *state* is where the run goes next."""
+    visit: Visit = msgspec.field(default_factory=Visit)
+    before: Visit | None = None
+    """The visit before this one, as far as this one wants to know."""
+    data: dict[str, bytes] = {}
+    """The run data as last recorded, each field as JSON."""
+    standing: list[Standing] = []
+    """Completed work, oldest first; while rolling back, what is still to be undone."""
+    failures: list[Standing] = []
+    """What could not be undone."""
+    undone: int = 0
+    cause: Cause | None = None
+    """What the run failed of."""
+    cancelled: bool = False
+    """Whether the rollback, or the end, was asked for."""
+    received: dict[str, int] = {}
+    """By name, the number of the last signal taken."""
+    version: int = 0
+    fingerprint: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has come to its end."""
+        return self.phase in _OVER
 
 
-NOTHING_YET = History()
+_OVER = frozenset((Phase.FINISHED, Phase.FAILED, Phase.CANCELLED))
 
 
-def evolve(past: History, event: Event) -> History:
-    """Add *event* to *past*. Raises `CorruptHistoryError` for what LIFECYCLE forbids."""
-    phase = LIFECYCLE[past.phase].get(type(event))
-    if phase is None:
+def evolve(history: History, event: Event) -> None:
+    """Add *event* to *history*, in place: a resume may have ten thousand to add.
+
+    Raises `CorruptHistoryError` for what LIFECYCLE forbids, and then changes nothing.
+    """
+    kind = type(event)
+    phase = LIFECYCLE[history.phase].get(kind)
+    if phase is None or (kind in _UNDONE and not history.standing):
         raise CorruptHistoryError(
-            f"{type(event).__name__} cannot follow: the run is {past.phase.value} "
-            f"after {past.sequence} events"
+            f"{kind.__name__} cannot follow: the run is {history.phase.value} "
+            f"after {history.sequence} events"
         )
-    return History(phase, past.sequence + 1, event.state)
+    _FOLDS[kind](history, event)
+    history.phase = phase
+    history.sequence += 1
+
+
+_UNDONE = (TaskCompensated, CompensationFailed)
+
+
+def replay(events: Iterable[Event]) -> History:
+    """What *events* add up to. Raises `CorruptHistoryError` where one cannot follow."""
+    history = History()
+    for event in events:
+        if event.sequence != history.sequence + 1:
+            raise CorruptHistoryError(
+                f"event {history.sequence + 1} is missing: {type(event).__name__} has number "
+                f"{event.sequence}"
+            )
+        evolve(history, event)
+    return history
+
+
+def _patched(history: History, patch: Patch | None) -> None:
+    if patch:
+        for name, value in patch.items():
+            history.data[name] = bytes(value)
+
+
+def _started(history: History, event: RunStarted) -> None:
+    history.state, history.entered = event.state, False
+    history.version, history.fingerprint = event.version, event.fingerprint
+    _patched(history, event.patch)
+
+
+def _entered(history: History, event: StateEntered) -> None:
+    visit = history.visit
+    history.state, history.entered = event.state, True
+    history.before = visit if visit.joined is not None or visit.routed is not None else None
+    history.visit = Visit(visit.number + 1, event.state)
+    _patched(history, event.patch)
+
+
+def _progressed(history: History, event: Progress) -> None:
+    history.visit.progress[event.family, event.branch, event.name] = event
+
+
+def _retried(history: History, event: TaskRetried) -> None:
+    history.visit.progress["attempt", event.branch, ""] = event
+
+
+def _saved(history: History, event: CursorSaved) -> None:
+    history.visit.progress.pop(("attempt", event.branch, ""), None)  # the next step has its own
+    history.visit.progress["cursor", event.branch, ""] = event
+    _patched(history, event.patch)
+
+
+def _received(history: History, event: SignalReceived) -> None:
+    _progressed(history, event)
+    history.received[event.signal] = event.number
+
+
+def _branched(history: History, event: BranchFinished) -> None:
+    _progressed(history, event)
+    if event.undoable:
+        value = bytes(event.value)
+        history.standing.append(Standing(event.state, event.branch, value, history.sequence + 1))
+
+
+def _joined(history: History, event: SplitJoined) -> None:
+    history.visit.joined = event
+
+
+def _routed(history: History, event: FailureRouted) -> None:
+    history.visit.routed = event
+
+
+def _completed(history: History, event: TaskCompleted) -> None:
+    value = bytes(event.value)
+    history.standing.append(Standing(event.state, "", value, history.sequence + 1))
+    history.state, history.entered = event.next, False
+    _patched(history, event.patch)
+
+
+def _claimed(history: History, event: RunClaimed) -> None:
+    pass  # a fact about who, not about what
+
+
+def _migrated(history: History, event: RunMigrated) -> None:
+    renamed = event.renamed or {}
+    history.version, history.fingerprint = event.version, event.fingerprint
+    history.data.clear()
+    _patched(history, event.patch)
+    history.standing = [
+        msgspec.structs.replace(work, state=renamed.get(work.state, work.state))
+        for work in history.standing
+    ]
+    moved = event.state != renamed.get(history.state, history.state)
+    if moved:  # what was done in another state means nothing in this one
+        history.entered, history.before = False, None
+        history.visit = Visit(history.visit.number)
+    else:
+        history.visit = _renamed(history.visit, renamed)
+        history.before = history.before and _renamed(history.before, renamed)
+    history.state = event.state
+
+
+def _renamed(visit: Visit, renamed: Mapping[str, str]) -> Visit:
+    return msgspec.structs.replace(visit, state=renamed.get(visit.state, visit.state))
+
+
+def _rolling_back(history: History, event: RollbackStarted) -> None:
+    history.cause, history.cancelled = event.cause, event.cancelled
+
+
+def _compensated(history: History, event: TaskCompensated) -> None:
+    history.standing.pop()
+    history.undone += 1
+    _patched(history, event.patch)
+
+
+def _not_compensated(history: History, event: CompensationFailed) -> None:
+    work = history.standing.pop()
+    history.failures.append(msgspec.structs.replace(work, error=event.cause))
+
+
+def _finished(history: History, event: RunFinished) -> None:
+    history.state, history.entered = event.state, False
+    _patched(history, event.patch)
+
+
+def _failed(history: History, event: RunFailed) -> None:
+    if event.cause is not None:
+        history.cause = event.cause
+
+
+def _cancelled(history: History, event: RunCancelled) -> None:
+    history.cancelled = True
+
+
+def _reopened(history: History, event: RunReopened) -> None:
+    history.cause, history.cancelled = None, False
+    history.received[CANCEL] = event.seen
+
+
+_FOLDS: Mapping[type[Event], Callable[[History, Any], None]] = {
+    RunStarted: _started,
+    RunClaimed: _claimed,
+    RunMigrated: _migrated,
+    StateEntered: _entered,
+    TaskRetried: _retried,
+    TaskCompleted: _completed,
+    FailureRouted: _routed,
+    CursorSaved: _saved,
+    EffectIntended: _progressed,
+    EffectDone: _progressed,
+    TimerSet: _progressed,
+    WaitStarted: _progressed,
+    SignalReceived: _received,
+    SplitStarted: _progressed,
+    BranchFinished: _branched,
+    BranchFailed: _progressed,
+    SplitJoined: _joined,
+    RollbackStarted: _rolling_back,
+    TaskCompensated: _compensated,
+    CompensationFailed: _not_compensated,
+    RunFinished: _finished,
+    RunFailed: _failed,
+    RunCancelled: _cancelled,
+    RunReopened: _reopened,
+}

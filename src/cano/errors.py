@@ -107,9 +107,149 @@ class StrayCancelledError(CanoError):
 
 
 class CorruptHistoryError(CanoError):
-    """An event that cannot follow what has happened to this run so far."""
+    """An event that cannot follow what has happened to this run so far, or cannot be read."""
 
     retryable = False
+
+
+class CompensationFailedError(CanoError, ExceptionGroup[Exception]):
+    """The run failed, and some of its completed work could not be undone.
+
+    Holds the original error first (if there was one), then each failed compensation, in the order
+    in which they were tried.
+    """
+
+    retryable = False
+
+
+class OrphanedCompensationError(CanoError):
+    """Completed work that nobody can undo any more, or that the rollback had no time for.
+
+    `state`, `branch` and `value`, what undoing it needs as JSON, are what a person has to go by.
+    """
+
+    retryable = False
+
+    def __init__(self, message: str, state: str, branch: str, value: bytes) -> None:
+        super().__init__(message)
+        self.state = state
+        self.branch = branch
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.state, self.branch, self.value), self.__dict__
+
+
+class RollbackTimeoutError(CanoError, TimeoutError):
+    """The rollback took longer than the workflow's `rollback_timeout`."""
+
+    retryable = False
+
+
+class CheckpointError(CanoError):
+    """The root of what goes wrong with a store of histories, and its failure to keep an event.
+
+    A run that meets it stops where it is: nothing is undone, and it can be resumed.
+    """
+
+    retryable = False
+
+
+class RunNotFoundError(CheckpointError, LookupError):
+    """The store knows no run of that name."""
+
+
+class RunExistsError(CheckpointError):
+    """The store has a run of that name already."""
+
+
+class RunOwnedError(CheckpointError):
+    """Somebody else is carrying out the run. `owner` says who, `until` how long at least."""
+
+    def __init__(self, message: str, owner: str = "", until: float = 0.0) -> None:
+        super().__init__(message)
+        self.owner = owner
+        self.until = until
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.owner, self.until), self.__dict__
+
+
+class RunLostError(CheckpointError):
+    """The run was taken over by somebody else, who carries it on. Nothing was undone here."""
+
+
+class RunEndedError(CheckpointError):
+    """The run has come to its end, and takes no more signals or requests."""
+
+
+class RunIdReusedError(CheckpointError, ValueError):
+    """A run of that name exists, but was started with other data or from another state."""
+
+
+class RunStuckError(CheckpointError):
+    """The run killed its process again and again, and waits for a person."""
+
+
+class RunFailedError(CanoError, RuntimeError):
+    """A run that ended with an error before now, and was asked for again.
+
+    `kind` is the class of the original error, `message` what it said, `details` its traceback.
+    """
+
+    retryable = False
+
+    def __init__(self, text: str, kind: str = "", message: str = "", details: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.message = message
+        self.details = details
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.kind, self.message, self.details), self.__dict__
+
+
+class RecordedError(CanoError, RuntimeError):
+    """Stands for an exception from before a restart that could not be rebuilt as itself.
+
+    `kind` is its class, `message` what it said; its traceback is in the notes.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(f"{kind}: {message}" if message else kind)
+        self.kind = kind
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind, self.message), self.__dict__
+
+
+class EffectInDoubtError(CheckpointError):
+    """An effect had begun when its process died, and nobody can tell whether it happened.
+
+    The run waits for a person to say: ``cano runs resolve``.
+    """
+
+
+class ProgressMismatchError(CheckpointError):
+    """A resumed task asks for something else than what was recorded in its place."""
+
+
+class SignalTimeoutError(CanoError, TimeoutError):
+    """The signal that was waited for did not come in time."""
+
+    retryable = False
+
+
+class VersionMismatchError(CheckpointError):
+    """The workflow is not the one this run was started with; `changes` says what is different."""
+
+    def __init__(self, message: str, changes: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.changes: tuple[str, ...] = tuple(changes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.changes), self.__dict__
 
 
 class ResourceError(CanoError):

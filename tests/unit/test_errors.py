@@ -47,7 +47,7 @@ def test_what_trying_again_may_mend() -> None:
     worth = {kind.__name__ for kind in OURS if kind.retryable}
 
     assert {
-        "AttemptTimeoutError", "CanoError", "JoinFailedError", "RemoteError",
+        "AttemptTimeoutError", "CanoError", "JoinFailedError", "RecordedError", "RemoteError",
         "SplitTimeoutError", "StrayCancelledError", "WorkerCrashedError",
     } == worth  # fmt: skip
 

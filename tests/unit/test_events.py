@@ -134,7 +134,7 @@ def test_envelope() -> None:
     assert {("r", "Orders")} == {(event.run_id, event.workflow) for event in told}
     assert list(range(1, len(told) + 1)) == [event.sequence for event in told]
     assert [0, 0, 0, 5, 20] == [round(event.time - told[0].time) for event in told[:5]]
-    assert abs(told[0].time - before) < 60
+    assert before <= told[0].time
     assert [0, 0, 1, 1, 2, 0, 1] == [event.attempt for event in told[:7]]
     assert isinstance(told[0], RunStarted)
     assert 7 == told[0].version

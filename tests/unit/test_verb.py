@@ -114,7 +114,8 @@ class Fetch(Task[Step]):
 
 def test_plain_function() -> None:
     """An async function of the context is all a task needs to be."""
-    assert Verb("plain", (), frozenset({Step.A}), None) == describe(plain)
+    returns = Literal[Step.A]
+    assert Verb("plain", (), frozenset({Step.A}), None, returns=returns) == describe(plain)
 
 
 def test_parameters_after_the_context_are_resources() -> None:
@@ -322,7 +323,9 @@ def test_parameters_that_cannot_be_filled(call: Any, given: int, problem: str) -
 
 def test_args_take_the_context() -> None:
     """A function of `*args` takes whatever it is given, and wants nothing by name."""
-    assert Verb("anything", (), frozenset({Step.A}), None) == describe(anything)
+    returns = Literal[Step.A]
+    expected = Verb("anything", (), frozenset({Step.A}), None, returns=returns)
+    assert expected == describe(anything)
 
 
 def test_every_problem_of_a_function_is_said() -> None:

@@ -49,6 +49,8 @@ class Verb(NamedTuple):
     """Why what it returns is no state, if so: no matter for a branch."""
     data: type[Any] | None = None
     """The run data it works on, where its context says so: `Context[Order]`."""
+    returns: Any = Any
+    """What it is annotated to return, as written."""
 
 
 _KNOWN: dict[ref[Any], dict[int, Verb]] = {}
@@ -110,7 +112,8 @@ def _look(call: Callable[..., Any], given: int) -> Verb:
     try:
         parameters = _parameters(call)
     except (TypeError, ValueError):  # some builtins have no signature
-        return Verb(name, (), targets_of(hints.get("return", Any)), "; ".join(problems) or None)
+        said = hints.get("return", Any)
+        return Verb(name, (), targets_of(said), "; ".join(problems) or None, returns=said)
     taken = [p for p in parameters if p.kind in _POSITIONAL][:given]
     if len(taken) < given and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
         problems.append(_too_few(call, name, given))
@@ -126,10 +129,11 @@ def _look(call: Callable[..., Any], given: int) -> Verb:
             )
         optional = parameter.default is not parameter.empty
         wants.append(Wanted(parameter.name, _kind(hints.get(parameter.name)), optional))
-    targets = targets_of(hints.get("return", Any))
+    said = hints.get("return", Any)
+    targets = targets_of(said)
     data = _data(hints.get(taken[0].name)) if taken else None
     problem = "; ".join(problems) or None
-    return Verb(name, tuple(wants), targets, problem, _no_state(name, targets), data)
+    return Verb(name, tuple(wants), targets, problem, _no_state(name, targets), data, said)
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, ClassVar, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -33,14 +34,25 @@ class _Jump(selectors.SelectSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose time jumps to the next timer whenever every task waits.
 
-    While a thread of `run_in_executor` (and so `asyncio.to_thread`) is at work, time stands
-    still, and the loop waits for it in earnest.
+    The wall clock, as runs see it, moves along.
+
+    While a thread of `run_in_executor` (and so `asyncio.to_thread`), or that of a store, is at
+    work, time stands still, and the loop waits for it in earnest.
     """
+
+    _latest: ClassVar[float] = 0.0
 
     def __init__(self) -> None:
         self.now: float = 0.0
         self.busy_threads: int = 0
+        # A later loop may stand for a restarted process: for it, time has not gone back.
+        self.wall_offset: float = max(time.time(), VirtualLoop._latest)  # noqa: TID251
         super().__init__(_Jump(self))
+
+    def close(self) -> None:
+        """End the loop; the wall clock of the next one goes on from here."""
+        VirtualLoop._latest = max(VirtualLoop._latest, self.wall_offset + self.now)
+        super().close()
 
     def time(self) -> float:
         """Seconds since the loop was made."""
