@@ -1,5 +1,15 @@
-"""Tools for testing workflows."""
+"""Tools for testing workflows, and what workflows stand on."""
 
 from cano.testing.clock import VirtualLoop, run
+from cano.testing.contracts import BrokenContractError, check_checkpoint_store
+from cano.testing.faults import FailTimes, FaultyStore, SimulatedCrash
 
-__all__ = ["VirtualLoop", "run"]
+__all__ = [
+    "BrokenContractError",
+    "FailTimes",
+    "FaultyStore",
+    "SimulatedCrash",
+    "VirtualLoop",
+    "check_checkpoint_store",
+    "run",
+]
