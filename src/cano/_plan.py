@@ -4,38 +4,49 @@ Compiling turns every state into one coroutine function. What nobody asked for i
 in, so it costs nothing and needs no test in the loop. The wrappers below, innermost first, are
 all there is: the work is `task.bind(guard)`, and around it, where asked for, come not being
 interrupted, being strict, being announced, routing a failure, receiving what the state before
-handed over, and looking at the clock.
+handed over, looking at the clock and, with a store, recording the entry.
 """
 
 from __future__ import annotations
 
-import asyncio
-from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from cano._audience import Audience
 from cano._data import DataType
 from cano._kinds import fits, kind_name
-from cano.context import NOTHING, Context, Handover
-from cano.errors import DataError, JoinFailedError, RoutingError, RunTimeoutError
+from cano._shield import shielded
+from cano._values import ValueType, value_type
+from cano._wrapping import (
+    Otherwise,
+    leaving_data,
+    on_time,
+    receiving,
+    recorded,
+    routed,
+    started,
+    succeeding,
+    within,
+)
+from cano.errors import DataError
 from cano.events import (
     Event,
-    FailureRouted,
     StateEntered,
-    TaskFailed,
     TaskStarted,
     TaskSucceeded,
 )
 from cano.policies.policy import Call, Policy, compose
 from cano.resources import Resources
-from cano.tasks.task import Runner, S, Task
+from cano.tasks.task import EVERY_BRANCH, Runner, S, Task, Undoer
 from cano.tasks.verb import Wanted, describe, inject
 
+if TYPE_CHECKING:
+    from cano._migrations import Migrations
+    from cano._upgrade import Present
+
 T = TypeVar("T")
-Otherwise: TypeAlias = Mapping[type[Exception], S]
 Listens: TypeAlias = Callable[[type[Event]], bool]
 
 
@@ -68,23 +79,56 @@ class Plan(msgspec.Struct, Generic[S]):
     audience: Audience
     timeout: float | None
     strict: bool
+    rollback_timeout: float = 30.0
+    durable: bool = False
+    """Whether there is a store: entering a state is then recorded, as part of its runner."""
+    migrations: Migrations | None = None
+    present: Present | None = None
+    """What stored runs are held against, with a store."""
+    fingerprint: str = ""
     starts: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     """The states found fit to start from, by name."""
     problems: list[str] = msgspec.field(default_factory=list[str])
     """What binding the tasks brought to light."""
     steps: Mapping[str, Step[S]] = {}
+    bodies: Mapping[str, Step[S]] = {}
+    """The steps without recording the entry, for visits that had begun before."""
+    undoers: Mapping[str, Mapping[str, Undoer]] = {}
+    """By state and branch, how completed work is undone."""
     compiled_for_all: Mapping[str, Step[S]] | None = None
+
+    def undoer(self, state: str, branch: str) -> Undoer | None:
+        """How the work of a state, or of one of its branches, is undone."""
+        undoers = self.undoers.get(state, {})
+        return undoers.get(branch) or undoers.get(EVERY_BRANCH)
 
     @property
     def watched(self) -> Mapping[str, Step[S]]:
         """The steps for a run somebody watches: every event is announced."""
         if self.compiled_for_all is None:
-            self.compiled_for_all = self._compile(lambda kind: True)
+            self.compiled_for_all = self._recording(self._compile(lambda kind: True))
         return self.compiled_for_all
 
     def compile(self) -> None:
         """Fill in the steps."""
-        self.steps = self._compile(self.audience.listens if self.audience.observers else None)
+        self.bodies = self._compile(self.audience.listens if self.audience.observers else None)
+        self.steps = self._recording(self.bodies)
+        self.undoers = {
+            name: undoers
+            for name, registration in self.registrations.items()
+            if (undoers := registration.task.undoers(Guarding(self, name, registration.policies)))
+        }
+
+    def _recording(self, bodies: Mapping[str, Step[S]]) -> Mapping[str, Step[S]]:
+        """With a store: *bodies*, each behind the record of its entry."""
+        if not self.durable:
+            return bodies
+        steps = dict(bodies)
+        for name, registration in self.registrations.items():
+            state, _, runner = bodies[name]
+            if registration.task.recorded and runner is not None:
+                steps[name] = (state, None, recorded(runner, name))
+        return steps
 
     def _compile(self, listens: Listens | None) -> Mapping[str, Step[S]]:
         steps: dict[str, Step[S]] = {
@@ -97,12 +141,14 @@ class Plan(msgspec.Struct, Generic[S]):
         for name, registration in self.registrations.items():
             runner = self._runner(name, registration, listens)
             if name in receivers:
-                runner = _receiving(runner)
+                runner = receiving(runner)
             if self.timeout is not None:
-                runner = _on_time(runner, self.timeout)
+                runner = on_time(runner, self.timeout)
             if listens is not None and listens(TaskStarted):
-                runner = _started(runner, name)
-            steps[name] = (registration.state, _entered(name, listens), runner)
+                runner = started(runner, name)
+            kept = self.durable and registration.task.recorded
+            entered = None if kept else _entered(name, listens)
+            steps[name] = (registration.state, entered, runner)
         return steps
 
     def _runner(
@@ -112,20 +158,20 @@ class Plan(msgspec.Struct, Generic[S]):
         task, otherwise = registration.task, registration.otherwise
         runner = task.bind(Guarding(self, name, registration.policies or task.policies))
         if not task.interruptible:
-            runner = _uninterrupted(runner)
+            runner = shielded(runner)
         if self.strict:
             runner = self._strict(runner, registration)
         if listens is not None and listens(TaskSucceeded):
-            runner = _succeeding(runner, name)
+            runner = succeeding(runner, name)
         if otherwise is not None:
-            runner = _routed(runner, otherwise)
+            runner = routed(runner, otherwise)
         return runner
 
     def _strict(self, runner: Runner[S], registration: Registration[S]) -> Runner[S]:
         if registration.targets is not None:
-            runner = _within(runner, registration.state, registration.targets)
+            runner = within(runner, registration.state, registration.targets)
         if self.data_type is not None and not registration.task.changes_data:
-            runner = _leaving_data(runner, self.data_type)
+            runner = leaving_data(runner, self.data_type)
         return runner
 
 
@@ -139,8 +185,25 @@ class Guarding:
         self._state = state
         self._policies = policies
 
+    @property
+    def durable(self) -> bool:
+        return self._plan.durable
+
+    def value(self, hint: Any, what: str, /, *, needed: bool = False) -> ValueType:
+        try:
+            return value_type(hint, what)
+        except DataError as error:
+            if self.durable or needed:
+                self._plan.problems.append(f"{self._state}: {error}")
+            return value_type(Any, what)
+
     def __call__(
-        self, call: Callable[..., Awaitable[T]], /, *policies: Policy, item: bool = False
+        self,
+        call: Callable[..., Awaitable[T]],
+        /,
+        *policies: Policy,
+        item: bool = False,
+        alone: bool = False,
     ) -> Call[T]:
         verb = describe(call, 2 if item else 1)
         if verb.problem is not None:
@@ -152,8 +215,8 @@ class Guarding:
             for want in verb.wants:
                 self._look_up(want, verb.name)
             ready = inject(call, verb, self._plan.resources.__contains__, item=item)
-        if self._policies or policies:
-            ready = compose((*self._policies, *policies), ready)
+        if (self._policies and not alone) or policies:
+            ready = compose(policies if alone else (*self._policies, *policies), ready)
         return ready
 
     def _compare(self, data: type[Any], by: str) -> None:
@@ -211,133 +274,3 @@ def _receivers(registration: Registration[S]) -> set[str]:
     if registration.otherwise is not None:
         found.update(state._name_ for state in registration.otherwise.values())
     return found
-
-
-def _uninterrupted(runner: Runner[S]) -> Runner[S]:
-    """Let the work finish before a cancellation continues."""
-
-    async def apart(ctx: Context[Any]) -> S:
-        with ctx.apart():
-            return await runner(ctx)
-
-    async def finish(ctx: Context[Any]) -> S:
-        work = asyncio.ensure_future(apart(ctx))
-        cancelled = False
-        while not work.done():
-            try:
-                await asyncio.wait((work,))
-            except CancelledError:
-                cancelled = True
-        if cancelled and not work.cancelled() and work.exception() is None:
-            raise CancelledError
-        return work.result()
-
-    return finish
-
-
-def _within(runner: Runner[S], state: S, targets: frozenset[S]) -> Runner[S]:
-    """Hold a task to the edges it declares."""
-
-    async def checked(ctx: Context[Any]) -> S:
-        returned = await runner(ctx)
-        if returned not in targets:
-            declared = ", ".join(sorted(target._name_ for target in targets))
-            raise RoutingError(
-                f"{state._name_} returned {returned!r}, but declares {declared or 'nothing'}; "
-                "add it to the return annotation, or leave strict=True out"
-            )
-        return returned
-
-    return checked
-
-
-def _leaving_data(runner: Runner[S], kind: DataType[Any]) -> Runner[S]:
-    """Hold the branches of a split to leaving the run data alone."""
-
-    async def checked(ctx: Context[Any]) -> S:
-        before = kind.snapshot(ctx.data)
-        returned = await runner(ctx)
-        after = kind.snapshot(ctx.data)
-        if changed := [name for name in before if before[name] != after[name]]:
-            raise DataError(
-                f"a branch of {ctx.state._name_} changed ctx.data.{', '.join(changed)}; return the "
-                "value instead, and let the next state put it there from ctx.split"
-            )
-        return returned
-
-    return checked
-
-
-def _started(runner: Runner[S], name: str) -> Runner[S]:
-    """Say that the work of a visit begins; how it ends is said where that is known."""
-    started = TaskStarted(state=name, attempt=1)
-
-    def visit(ctx: Context[Any]) -> Awaitable[S]:
-        ctx.attempt = 1
-        ctx.host.announce(started)
-        return runner(ctx)
-
-    return visit
-
-
-def _succeeding(runner: Runner[S], name: str) -> Runner[S]:
-    """Say that the work of a visit led somewhere."""
-
-    async def work(ctx: Context[Any]) -> S:
-        state = await runner(ctx)
-        label = getattr(state, "_name_", repr(state))
-        ctx.host.announce(TaskSucceeded(state=name, attempt=ctx.attempt, next=label))
-        return state
-
-    return work
-
-
-def _routed(runner: Runner[S], otherwise: Otherwise[S]) -> Runner[S]:
-    """Lead what is left of a failure to a state."""
-
-    async def route(ctx: Context[Any]) -> S:
-        try:
-            return await runner(ctx)
-        except Exception as error:
-            target = next((to for kind, to in otherwise.items() if isinstance(error, kind)), None)
-            if target is None:
-                raise
-            split = error.result if isinstance(error, JoinFailedError) else None
-            ctx.handover = Handover(split, error)
-            if ctx.listens(TaskFailed):
-                ctx.emit(TaskFailed(error=repr(error)))
-            if ctx.listens(FailureRouted):
-                ctx.emit(FailureRouted(next=target._name_, error=repr(error)))
-            return target
-
-    return route
-
-
-def _receiving(runner: Runner[S]) -> Runner[S]:
-    """Show a visit what the one before left for it, and take it away afterwards."""
-
-    async def receive(ctx: Context[Any]) -> S:
-        ctx.split, ctx.error = ctx.handover
-        ctx.handover = NOTHING
-        try:
-            return await runner(ctx)
-        finally:
-            ctx.split = ctx.error = None
-
-    return receive
-
-
-def _on_time(runner: Runner[S], limit: float) -> Runner[S]:
-    """Look at the clock before each visit: a cycle that never suspends meets no timer."""
-
-    def visit(ctx: Context[Any]) -> Awaitable[S]:
-        alarm = ctx._alarm or ctx.alarm
-        deadline = alarm.innermost  # before a visit, no other than the run's own is open
-        if deadline is not None and deadline[0] <= alarm.now():
-            raise RunTimeoutError(
-                f"the run took longer than its {limit:g} s; it was about to visit "
-                f"{ctx.state._name_}"
-            )
-        return runner(ctx)
-
-    return visit

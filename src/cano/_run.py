@@ -16,12 +16,17 @@ from typing import Any, Generic, NoReturn
 from msgspec.structs import replace
 
 from cano._audience import Audience
-from cano._clock import loop_time, wall_offset
+from cano._causes import cause_of, said
+from cano._clock import loop_time, time_ordered_id, wall_offset
 from cano._data import DataType
-from cano._history import NOTHING_YET, History, Phase, evolve
+from cano._history import History, Phase, evolve
+from cano._host import Resolution
+from cano._mailbox import Mailbox
 from cano._plan import Plan, Step
+from cano._rollback import roll_back
 from cano.context import Context
 from cano.errors import (
+    CompensationFailedError,
     RoutingError,
     RunCancelledError,
     RunTimeoutError,
@@ -29,8 +34,10 @@ from cano.errors import (
     note,
 )
 from cano.events import (
+    Cause,
     Event,
     Observer,
+    RollbackStarted,
     RunCancelled,
     RunFailed,
     RunFinished,
@@ -54,21 +61,30 @@ class Run(Generic[S]):
     """
 
     __slots__ = (
-        "_elapsed", "_offset", "_run_id", "_sequence", "audience", "cancelled", "history", "path",
-        "plan", "steps",
+        "_elapsed", "_mailbox", "_offset", "_run_id", "_sequence", "audience", "cancelled",
+        "forgotten", "history", "interrupted", "path", "plan", "steps",
     )  # fmt: skip
+
+    durable = False
+    """Whether a store keeps the history; see `cano._durable`."""
 
     def __init__(self, plan: Plan[S], run_id: str | None) -> None:
         self.plan: Plan[S] = plan
         self.steps: Mapping[str, Step[S]] = plan.steps
         self.audience: Audience = plan.audience
-        self.history: History = NOTHING_YET
+        self.history: History = History()
         self.path: list[Enum] = []
+        self.forgotten: int = 0
+        """How many visits are no longer in the path."""
         self.cancelled: bool = False
+        """Whether somebody asked for the end."""
+        self.interrupted: bool = False
+        """Whether a cancellation from outside came while the run was rolled back."""
         self._run_id = run_id
         self._elapsed: Callable[[], float] | None = None
         self._offset = 0.0
         self._sequence = 0
+        self._mailbox: Mailbox | None = None
 
     def __repr__(self) -> str:
         at = f" in {self.path[-1].name}" if self.path else ""
@@ -77,9 +93,7 @@ class Run(Generic[S]):
     @property
     def run_id(self) -> str:
         if self._run_id is None:
-            from uuid import uuid4  # noqa: PLC0415 -- a run nobody asks about needs no name
-
-            self._run_id = uuid4().hex
+            self._run_id = time_ordered_id()  # a run nobody asks about needs no name
         return self._run_id
 
     @property
@@ -89,6 +103,53 @@ class Run(Generic[S]):
     @property
     def data_type(self) -> DataType[Any] | None:
         return self.plan.data_type
+
+    @property
+    def may_park(self) -> bool:
+        """Whether somebody is there to wake the run, so that it need not hold a task to wait."""
+        return False
+
+    @property
+    def fence(self) -> int:
+        """The owner's epoch; 0 without a store."""
+        return 0
+
+    @property
+    def inherited(self) -> int:
+        """How many events were there when this process took the run over."""
+        return 0
+
+    @property
+    def resolutions(self) -> Mapping[str, Resolution]:
+        """What a person said of effects in doubt."""
+        return {}
+
+    @property
+    def visits(self) -> int:
+        """How many visits there were, this one included."""
+        return self.forgotten + len(self.path)
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """The signals that came and were not taken yet."""
+        if self._mailbox is None:
+            self._mailbox = Mailbox()
+        return self._mailbox
+
+    async def look(self) -> None:
+        """Fetch what was sent to the run: without a store, it is there already."""
+
+    def defer(self, event: Event, /) -> None:
+        """With a store: record *event* together with the next."""
+
+    def now(self) -> float:
+        """Seconds since the epoch: wall time when first asked, and the loop's time since."""
+        elapsed = self._elapsed
+        if elapsed is None:
+            loop = asyncio.get_running_loop()
+            elapsed = self._elapsed = loop_time(loop)
+            self._offset = wall_offset(loop)
+        return self._offset + elapsed()
 
     async def live_with_resources(self, context: Context[Any], start: S) -> S:
         """`live`, with the workflow's resources up meanwhile."""
@@ -101,10 +162,11 @@ class Run(Generic[S]):
             await self.record(RunStarted(state=start._name_, version=self.plan.version))
             if self.cancelled:  # while the resources were set up, and they did not heed it
                 raise CancelledError  # noqa: TRY301 -- handled as any other, below
+            first = self.steps[start._name_]
             if self.plan.timeout is None:
-                state = await self.forward(context, start)
+                state = await self.forward(context, first)
             else:
-                state = await self.forward_within(context, start, self.plan.timeout)
+                state = await self.forward_within(context, first, self.plan.timeout)
         except CancelledError:
             await self.end_cancelled(context)
             raise
@@ -117,10 +179,11 @@ class Run(Generic[S]):
         finally:
             context.close()
 
-    async def forward(self, context: Context[Any], state: S) -> S:
-        """Visit states until one has no runner."""
+    async def forward(self, context: Context[Any], first: Step[S]) -> S:
+        """Visit states, *first* to begin with, until one has no runner."""
         path = self.path
-        expected, entered, runner = self.steps[state._name_]
+        state, entered, runner = first
+        expected = state
         while True:
             for _ in _A_WINDOW:  # counts the visits without counting them
                 path.append(state)
@@ -140,14 +203,15 @@ class Run(Generic[S]):
                 if expected is not returned:
                     self.lost(returned)
                 state = returned
+            self.forgotten += len(path) - PATH
             del path[:-PATH]
 
-    async def forward_within(self, context: Context[Any], start: S, limit: float) -> S:
+    async def forward_within(self, context: Context[Any], first: Step[S], limit: float) -> S:
         """`forward`, ended after *limit* seconds. Raises `RunTimeoutError`."""
         alarm = context.alarm
         alarm.push(limit)
         try:
-            return await self.forward(context, start)
+            return await self.forward(context, first)
         except CancelledError:
             if alarm.expired():
                 raise RunTimeoutError(
@@ -159,30 +223,64 @@ class Run(Generic[S]):
 
     async def record(self, event: Event, /) -> None:
         """The one door through which a run changes: evolve, announce."""
-        self.history = evolve(self.history, event)
+        evolve(self.history, event)
         if self.audience.listens(type(event)):
             self.announce(event)
 
     async def end_failed(self, context: Context[Any], error: Exception) -> None:
-        """Close a run that *error* ended."""
+        """Close a run that *error* ended, its completed work undone. Raises what it comes to."""
         self.note(error, context)
-        where, kind = self.path[-1]._name_, type(error).__qualname__
-        await self.record(RunFailed(state=where, kind=kind, error=str(error)))
+        cause = cause_of(error) if self.durable or self.history.standing else None
+        failures = await self.undo_standing(context, cause)
+        await self.record(_failure(self.path[-1]._name_ if self.path else "", error, cause))
+        if failures:
+            raise self.not_undone([error, *failures]) from error
+        if self.interrupted:
+            raise CancelledError
 
     async def end_cancelled(self, context: Context[Any]) -> None:
         """Close a run that was cancelled: by its handle, from outside, or by nobody at all."""
-        task = asyncio.current_task()
         where = self.path[-1]._name_ if self.path else ""
-        if not self.cancelled and not (task and task.cancelling()):
-            stray = StrayCancelledError(
-                f"{where} raised CancelledError, but nobody had cancelled the run; it probably "
-                "awaited something that was cancelled elsewhere"
-            )
-            await self.end_failed(context, stray)
-            raise stray
+        if self.stray():
+            error = self.stray_error()
+            await self.end_failed(context, error)
+            raise error
+        failures = await self.undo_standing(context, None)
         await self.record(RunCancelled(state=where))
+        if failures:
+            raise self.not_undone(failures)
         if self.cancelled:
             raise self.cancellation(context)
+
+    async def undo_standing(self, context: Context[Any], cause: Cause | None) -> list[Exception]:
+        """Roll back, if there is anything to undo."""
+        if not self.history.standing:
+            return []
+        where = self.path[-1]._name_ if self.path else self.history.state
+        await self.record(RollbackStarted(state=where, cause=cause, cancelled=cause is None))
+        return await roll_back(self, context)
+
+    def stray(self) -> bool:
+        """Whether the cancellation at hand came from nobody who has a right to it."""
+        task = asyncio.current_task()
+        return not self.cancelled and not (task and task.cancelling())
+
+    def stray_error(self) -> StrayCancelledError:
+        """What to raise instead of such a cancellation."""
+        where = self.path[-1]._name_ if self.path else "the run"
+        return StrayCancelledError(
+            f"{where} raised CancelledError, but nobody had cancelled the run; it probably "
+            "awaited something that was cancelled elsewhere"
+        )
+
+    def not_undone(self, errors: list[Exception]) -> CompensationFailedError:
+        """What a run comes to whose completed work still stands in part."""
+        count = len(self.history.failures)
+        return CompensationFailedError(
+            f"run {self.run_id!r} of {self.plan.name} ended, and {count} of its completed works "
+            "could not be undone",
+            errors,
+        )
 
     def cancellation(self, context: Context[Any]) -> RunCancelledError:
         """What a cancelled run comes to, for whoever holds its handle."""
@@ -203,17 +301,19 @@ class Run(Generic[S]):
     def announce(self, event: Event, /) -> None:
         """Say whose *event* is, and when it happened, and tell the observers."""
         elapsed = self._elapsed
-        if elapsed is None:
-            elapsed = self._elapsed = loop_time(asyncio.get_running_loop())
-            self._offset = wall_offset(elapsed)
         self._sequence = sequence = self._sequence + 1
         told = replace(
             event,
             run_id=self._run_id or self.run_id,
             workflow=self.plan.name,
             sequence=sequence,
-            time=self._offset + elapsed(),
+            time=self.now() if elapsed is None else self._offset + elapsed(),
         )
+        self.tell(told)
+
+    def tell(self, told: Event) -> None:
+        """Tell the observers of *told*, whose envelope is filled in."""
+        event = told
         for observer in self.audience[type(event)]:
             try:
                 observer(told)
@@ -283,6 +383,5 @@ def _short(value: object) -> str:
     return shown.repr(value)
 
 
-def finished(phase: Phase) -> bool:
-    """Whether nothing can follow any more."""
-    return phase in (Phase.FINISHED, Phase.FAILED, Phase.CANCELLED)
+def _failure(where: str, error: Exception, cause: Cause | None) -> RunFailed:
+    return RunFailed(state=where, kind=type(error).__qualname__, error=said(error), cause=cause)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Hashable
+from collections.abc import Awaitable, Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
+from cano import _progress
 from cano._deadline import Alarm
+from cano._host import NOTHING, BranchInfo, Handover, Host, Lookup
+from cano._progress import Signal
+from cano._values import returns_of, value_type
 from cano.errors import DetachedContextError, NotJoinedError
-from cano.events import Event
+from cano.events import Event, Patch
 from cano.join import SplitResult
 
 T = TypeVar("T")
@@ -23,50 +27,11 @@ if TYPE_CHECKING:
     # Only type checkers know defaults of type variables before 3.13: a bare Context is one of Any.
     from typing_extensions import TypeVar as TypeVarWithDefault
 
-    from cano._data import DataType, Snapshot
+    from cano._data import Snapshot
 
     D = TypeVarWithDefault("D", default=Any)
 else:
     D = TypeVar("D")
-
-
-class BranchInfo(msgspec.Struct, frozen=True):
-    """Which branch of a split this is, and the item it was made for."""
-
-    index: int
-    name: str
-    item: Any = None
-
-
-class Lookup(Protocol):
-    """Where a context finds its resources."""
-
-    def get(self, kind: type[T], name: Hashable = "", /) -> T: ...
-    def __getitem__(self, name: Hashable, /) -> object: ...
-
-
-class Host(Protocol):
-    """What a context needs of the run it belongs to. The engine's `Run` is one."""
-
-    @property
-    def run_id(self) -> str: ...
-    @property
-    def resources(self) -> Lookup: ...
-    @property
-    def data_type(self) -> DataType[Any] | None: ...
-    def listens(self, kind: type[Event], /) -> bool: ...
-    def announce(self, event: Event, /) -> None: ...
-    async def record(self, event: Event, /) -> None: ...
-
-
-class Handover(NamedTuple):
-    """What a visit leaves for the very next one: the split it joined, the error it routed."""
-
-    split: SplitResult[Any] | None = None
-    error: Exception | None = None
-
-
-NOTHING = Handover()
 
 
 class Context(Generic[D]):
@@ -77,13 +42,16 @@ class Context(Generic[D]):
         "_attempt",
         "_attempted",
         "_kind",
+        "_named",
         "_outer_deadline",
         "_path",
+        "_undoing",
         "branch",
         "data",
         "error",
         "handover",
         "host",
+        "item",
         "split",
     )
 
@@ -99,8 +67,13 @@ class Context(Generic[D]):
         self.data = data
         self._attempt = 1
         self._attempted: Enum | None = None
+        self._named = 0
+        self._undoing = ""
         self.branch: BranchInfo | None = None
         """The branch this is, inside a split."""
+        self.item: Any = None
+        """What this branch was made for, in a `Split.over`; for task models, what the verb gets
+        besides the context."""
         self.split: SplitResult[Any] | None = None
         """The split joined immediately before this state."""
         self.error: Exception | None = None
@@ -137,11 +110,7 @@ class Context(Generic[D]):
     def attempt(self, number: int) -> None:
         self._attempt = number
         self._attempted = self._path[-1]
-
-    @property
-    def item(self) -> Any:
-        """What this branch was made for, in a `Split.over`."""
-        return self.branch.item if self.branch else None
+        self._named = 0
 
     @property
     def deadline(self) -> float:
@@ -187,9 +156,98 @@ class Context(Generic[D]):
             )
         return self.split
 
-    async def sleep(self, seconds: float, /) -> None:
-        """Wait, on the loop's own time."""
+    @property
+    def fence(self) -> int:
+        """How often the run was taken over, counted from 1; 0 without a store.
+
+        An outside system that refuses numbers below the highest it has seen is safe from an owner
+        that was taken for dead and wakes up again.
+        """
+        return self.host.fence
+
+    @property
+    def idempotency_key(self) -> str:
+        """A text for outside systems: the same in all attempts and resumes of this visit's work."""
+        parts = [self.run_id, str(self.host.visits), self.state._name_]
+        return "/".join([*parts, self.branch_name] if self.branch_name else parts)
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the run's own clock: it does not jump while it runs."""
+        return self.host.now()
+
+    async def sleep(self, seconds: float, /, name: str = "") -> None:
+        """Wait. With a store, a resumed run waits only for what is left.
+
+        Sleeps and waits without a *name* are told apart by their order within the attempt.
+        """
+        if self.host.durable:
+            await _progress.sleep(self, seconds, name, park=False)
+        else:
+            await asyncio.sleep(seconds)
+
+    async def pause(self, seconds: float, /) -> None:
+        """For policies and task models: wait, on the loop's own time. Nothing is kept of it."""
         await asyncio.sleep(seconds)
+
+    async def wait_signal(
+        self, name: str, kind: type[T], /, *, timeout: float | None = None, key: str = ""
+    ) -> T:
+        """Wait for the signal *name* and return its value, which is a *kind*.
+
+        Signals are kept from the start of the run, first in, first out. With a store any process
+        may send them, and a resumed run neither loses one nor takes one twice. *key* names the
+        wait itself; see `sleep`. Raises `SignalTimeoutError` after *timeout* seconds, and
+        `DataError` for a value that is no *kind*.
+        """
+        signal = await _progress.wait(self, _progress.signals(name, kind), timeout, key)
+        value: T = signal.value
+        return value
+
+    async def wait_signals(
+        self, names: Sequence[str], kind: type[T], /, *, timeout: float | None = None, key: str = ""
+    ) -> Signal[T]:
+        """`wait_signal` for whichever of several comes first: its name and value."""
+        return await _progress.wait(self, _progress.signals(names, kind), timeout, key)
+
+    async def effect(
+        self,
+        name: str,
+        call: Callable[[], Awaitable[T]],
+        /,
+        *,
+        verify: Callable[[], Awaitable[T | None]] | None = None,
+        idempotent: bool = False,
+        kind: Any = None,
+    ) -> T:
+        """Make *call*, which does something outside, once: what it returned is kept.
+
+        With a store, an intent is recorded before and the value after. Where a crash fell between
+        the two, the resumed run asks *verify*, which returns the value if it happened and None if
+        not; or, if the effect is *idempotent*, makes the call again; or else stops with
+        `EffectInDoubtError` for a person to decide. What is done is not repeated in later attempts
+        either. The value is kept as JSON, and read as the return annotation of *call*, or *kind*.
+        Without a store *call* is made, and that is all.
+        """
+        if not self.host.durable:
+            return await call()
+        said = returns_of(call) if kind is None else kind
+        read = value_type(said, f"effect {name!r}")
+        return await _progress.effect(self, name, call, read, verify, idempotent=idempotent)
+
+    def first_attempt(self) -> int:
+        """For policies: which attempt is the next one, those before a restart counted in."""
+        failed = self.host.history.visit.of("attempt", self.branch_name)
+        return 1 if failed is None else failed.attempt + 1
+
+    @property
+    def branch_name(self) -> str:
+        """The name of this branch; empty outside a split."""
+        return self.branch.name if self.branch else self._undoing
+
+    def next_name(self) -> str:
+        """For task models: a name for what has none, the same when the attempt is resumed."""
+        self._named += 1
+        return f"{self.attempt}.{self._named}"
 
     def listens(self, kind: type[Event], /) -> bool:
         """Whether anybody wants events of *kind*; what nobody wants need not be built."""
@@ -198,13 +256,47 @@ class Context(Generic[D]):
     def emit(self, event: Event, /) -> None:
         """Announce *event* to the observers, with this state, attempt and branch. Not kept."""
         if self.listens(type(event)):
-            branch = self.branch.name if self.branch else ""
-            where = {"state": self._path[-1]._name_, "attempt": self.attempt, "branch": branch}
-            self.host.announce(replace(event, **where))
+            self.host.announce(self._placed(event))
 
     async def record(self, event: Event, /) -> None:
-        """Make *event* part of the run's history, then announce it."""
-        await self.host.record(event)
+        """For task models: make *event* part of the run's history, then announce it.
+
+        With a store it is on disk when this returns.
+        """
+        await self.host.record(self._placed(event))
+
+    async def keep(self, event: Event, /) -> None:
+        """For task models: `record` where a store keeps it, `emit` elsewhere."""
+        if self.host.durable:
+            await self.record(event)
+        else:
+            self.emit(event)
+
+    def defer(self, event: Event, /) -> None:
+        """For task models: `record` *event* together with whatever is recorded next."""
+        if self.host.durable:
+            self.host.defer(self._placed(event))
+        else:
+            self.emit(event)
+
+    def changes(self) -> Patch | None:
+        """What of the run data is not in the history yet; None if nothing is, or nothing is kept.
+
+        Raises `DataError` for data that cannot be written down.
+        """
+        if self._kind is None or self.branch is not None or not self.host.durable:
+            return None
+        known = self.host.history.data
+        changed = {
+            name: msgspec.Raw(value)
+            for name, value in self._kind.snapshot(self.data).items()
+            if known.get(name) != value
+        }
+        return changed or None
+
+    def _placed(self, event: Event) -> Event:
+        where = {"state": self._path[-1]._name_, "attempt": self.attempt}
+        return replace(event, branch=self.branch_name, **where)
 
     def snapshot(self) -> Snapshot | None:
         """For policies: the run data as it is now, written down; None if there is none.
@@ -225,8 +317,16 @@ class Context(Generic[D]):
         context = Context(self.host, self._path, self.data)
         context._outer_deadline = deadline
         context.branch = branch
+        context.item = branch.item
         context.split = self.split
         context.error = self.error
+        return context
+
+    def for_undo(self, state: Enum, what: str, value: object) -> Context[D]:
+        """For the rollback: the context in which the work of *state* is undone with *value*."""
+        context = Context(self.host, [*self._path, state], self.data)
+        context.item = value
+        context._undoing = what
         return context
 
     @contextmanager
@@ -255,6 +355,7 @@ class _Detached:
     """Stands where the run was, in a context that was sent to another process."""
 
     data_type = None
+    durable = False
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -283,6 +384,7 @@ def _detached(  # noqa: PLR0917 -- pickle passes them by position
     context = Context(host, [state], data)
     context.attempt = attempt
     context.branch = branch
+    context.item = branch.item if branch else None
     context.split = split
     context.error = error
     return context

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Generic, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from cano._deadline import AGAIN
+from cano._cancel import Canceller
+from cano._data import encode
 from cano._history import Phase
-from cano._run import Run, finished
+from cano._progress import Parked
+from cano._run import Run
 from cano.context import Context
+from cano.errors import RunEndedError, RunNotFoundError
 from cano.events import Event, Observer, RunCancelled, RunFailed, RunFinished
 from cano.tasks.task import S
+
+if TYPE_CHECKING:
+    from cano._stored import Stored
 
 D = TypeVar("D")
 
 
 class RunHandle(Generic[S, D]):
-    """One run, started by `Workflow.start_run`."""
+    """One run, started or carried on by this process."""
 
-    __slots__ = ("_again", "_context", "_run", "_task")
+    __slots__ = ("_canceller", "_context", "_run", "_stored", "_task")
 
-    def __init__(self, run: Run[S], context: Context[D], task: asyncio.Task[S]) -> None:
+    def __init__(
+        self,
+        run: Run[S],
+        context: Context[D],
+        task: asyncio.Task[S],
+        stored: Stored[S, D] | None = None,
+    ) -> None:
         self._run = run
         self._context = context
         self._task = task
-        self._again: asyncio.Handle | None = None
+        self._stored = stored
+        self._canceller = Canceller(run, task)
 
     def __repr__(self) -> str:
         return repr(self._run).replace("<Run", "<RunHandle", 1)
@@ -39,7 +53,7 @@ class RunHandle(Generic[S, D]):
     def status(self) -> str:
         """`new`, `running`, `finished`, `failed` or `cancelled`."""
         phase = self._run.history.phase
-        if self._task.done() and not finished(phase):  # it ended outside of its states
+        if self._task.done() and not self._run.history.over:  # it ended outside of its states
             phase = Phase.CANCELLED if self._task.cancelled() else Phase.FAILED
         return str(phase)
 
@@ -58,12 +72,16 @@ class RunHandle(Generic[S, D]):
         """Wait for the end and return the exit, or raise what ended the run.
 
         Raises `RunCancelledError` if `cancel` did. Cancelling whoever waits here leaves the run
-        alone.
+        alone. With a store, a run that waits elsewhere or was let go is waited for all the same.
         """
         await asyncio.wait((self._task,))
-        if self._task.cancelled():
+        if not self._task.cancelled():
+            result = self._task.result()
+            if self._stored is None or not isinstance(result, Parked):
+                return result
+        elif self._stored is None or self._run.cancelled:
             raise self._run.cancellation(self._context)
-        return self._task.result()
+        return await self._stored.lives.outcome(self.run_id)
 
     async def data(self) -> D:
         """The run's data as it is now; after `result`, as the run left it."""
@@ -75,33 +93,26 @@ class RunHandle(Generic[S, D]):
         A task that does not heed the cancellation is cancelled again every 50 ms. Cancelling a
         run that has ended changes nothing.
         """
-        if self._run.cancelled or self._over:
+        if self._run.cancelled or self._canceller.over:
             return
+        if self._stored is not None:
+            with suppress(RunNotFoundError):  # not kept yet: it is then ended before it begins
+                await self._stored.handle(self.run_id).cancel()
         self._run.cancelled = True
-        self._task.add_done_callback(self._let_go)
-        if self._run.history.phase is Phase.NEW:
-            # Not begun, or setting resources up: told once, and then left alone to take them down.
-            self._task.cancel()
-            self._again = self._task.get_loop().call_later(AGAIN, self._cancel)
-        else:
-            # Not at once: a task that is just returning would be cancelled with its result in hand.
-            self._again = self._task.get_loop().call_soon(self._cancel)
+        self._canceller.begin()
 
-    def _cancel(self) -> None:
-        if self._over:
+    async def signal(self, name: str, value: object = None, *, key: str = "") -> None:
+        """Send a signal to the run. A second one with the same *key* counts for nothing.
+
+        Signals are kept until the run waits for them, first in, first out per name. Raises
+        `RunEndedError`.
+        """
+        if self._stored is not None:
+            await self._stored.handle(self.run_id).signal(name, value, key=key)
             return
-        if self._run.history.phase is Phase.RUNNING:
-            self._task.cancel()
-        self._again = self._task.get_loop().call_later(AGAIN, self._cancel)
-
-    def _let_go(self, task: asyncio.Task[S]) -> None:
-        if self._again is not None:
-            self._again.cancel()
-
-    @property
-    def _over(self) -> bool:
-        """Whether there is nothing to cancel any more; resources then go down undisturbed."""
-        return self._task.done() or finished(self._run.history.phase)
+        if self.done:
+            raise RunEndedError(f"run {self.run_id!r} is over, and takes no more signals")
+        self._run.mailbox.send(name, encode(value), key)
 
     def watch(self, observer: Observer) -> None:
         """Tell *observer* of everything that happens to the run from now on, as it happens."""
@@ -113,7 +124,7 @@ class RunHandle(Generic[S, D]):
         Asked for before the run's first step, it is everything there is.
         """
         queue: asyncio.Queue[Event] = asyncio.Queue()
-        if self._over:
+        if self._canceller.over:
             queue.put_nowait(RunCancelled())  # nothing follows: see `_task_end`
         tell = queue.put_nowait
         self.watch(tell)

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from enum import Enum, EnumType
-from math import isnan
-from typing import Any, Concatenate, Generic, Self, TypeAlias, TypeVar, overload
+from collections.abc import Coroutine, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from cano import _audience, _check
-from cano._audience import NOBODY, Audience
-from cano._data import DataType, data_type
 from cano._deadline import AGAIN
-from cano._graph import Graph
-from cano._plan import Plan, Registration
+from cano._definition import Definition
 from cano._run import Run
 from cano.context import Context
-from cano.errors import DataError, DefinitionError
+from cano.errors import DefinitionError
 from cano.events import Observer
 from cano.handle import RunHandle
-from cano.policies.policy import Policy
-from cano.resources import NO_RESOURCES, Resources
-from cano.tasks.function import FunctionTask
-from cano.tasks.task import S, Task
+from cano.resources import Resources
+from cano.tasks.task import S
+
+if TYPE_CHECKING:
+    from cano._stored import Stored, StoredRun
+    from cano.checkpoints.store import CheckpointStore
 
 D = TypeVar("D")
 S0 = TypeVar("S0", bound=Enum)
 
-TaskFunction: TypeAlias = Callable[Concatenate[Context[D], ...], Awaitable[S]]
-F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
-
-class Workflow(Generic[S, D]):
+class Workflow(Definition[S, D]):
     """What to do in which state. Changes freely until it first runs, never after.
 
     Example::
@@ -56,6 +50,11 @@ class Workflow(Generic[S, D]):
         timeout: seconds for a whole run; None is no limit.
         strict: check at run time too that tasks keep to their annotations, and branches of a
             split leave the run data alone.
+        checkpoints: the store that keeps the history of every run, so that it survives its
+            process; None keeps nothing.
+        rollback_timeout: seconds for undoing the completed work of a run that failed.
+        lease: seconds after which the runs of a process that is not heard of may be taken over.
+        max_crashes: how often in a row a run may take its process down before it is set aside.
     """
 
     @overload
@@ -71,6 +70,10 @@ class Workflow(Generic[S, D]):
         observers: Sequence[Observer] = (),
         timeout: float | None = None,
         strict: bool = False,
+        checkpoints: CheckpointStore | None = None,
+        rollback_timeout: float = 30.0,
+        lease: float = 15.0,
+        max_crashes: int = 5,
     ) -> None: ...
 
     @overload
@@ -86,6 +89,10 @@ class Workflow(Generic[S, D]):
         observers: Sequence[Observer] = (),
         timeout: float | None = None,
         strict: bool = False,
+        checkpoints: CheckpointStore | None = None,
+        rollback_timeout: float = 30.0,
+        lease: float = 15.0,
+        max_crashes: int = 5,
     ) -> None: ...
 
     def __init__(
@@ -100,140 +107,154 @@ class Workflow(Generic[S, D]):
         observers: Sequence[Observer] = (),
         timeout: float | None = None,
         strict: bool = False,
+        checkpoints: CheckpointStore | None = None,
+        rollback_timeout: float = 30.0,
+        lease: float = 15.0,
+        max_crashes: int = 5,
     ) -> None:
-        self.states: type[S] = states
-        if not isinstance(states, EnumType):
-            raise DefinitionError(f"states must be an Enum class, not {states!r}")
-        if timeout is not None and (isnan(timeout) or timeout <= 0):
-            raise DefinitionError(
-                f"timeout={timeout} leaves a run no time; pass seconds > 0, or None"
-            )
-        self.start: S | None = start
-        self.name: str = name or states.__name__
-        self.version: int = version
-        self.resources: Resources = NO_RESOURCES if resources is None else resources
-        self.timeout: float | None = timeout
-        self.strict: bool = strict
-        self.data: type[Any] | None = data
-        self._observers = observers
-        self._registrations: dict[str, Registration[S]] = {}
-        self._exits: dict[str, S] = {}
-        self._plan: Plan[S] | None = None
+        super().__init__(
+            states, data, start, name, version, resources, observers, timeout, strict, checkpoints,
+            rollback_timeout, lease, max_crashes,
+        )  # fmt: skip
         self._scope: set[asyncio.Task[Any]] = set()
-
-    def __repr__(self) -> str:
-        tasks, exits = len(self._registrations), ", ".join(self._exits) or "none"
-        limit = f", timeout {self.timeout:g} s" if self.timeout is not None else ""
-        return f"<Workflow {self.name}: {tasks} states with tasks, exits: {exits}{limit}>"
-
-    def register(
-        self,
-        state: S,
-        task: TaskFunction[D, S] | Task[S],
-        /,
-        *policies: Policy,
-        otherwise: S | Mapping[type[Exception], S] | None = None,
-    ) -> Self:
-        """Say what *state* runs; a later registration replaces an earlier one.
-
-        *policies* go around the call, outermost first, instead of those of the task's class.
-        *otherwise* names the state to go to when the task fails for good: one for every exception,
-        or one per type, the first match counts.
-        """
-        if self._plan is not None:
-            self._refuse_changes()
-        # A class may be a function and a Task of other states at once, as far as pyright can tell.
-        made: Task[S] = task if isinstance(task, Task) else _function(state, task)  # pyright: ignore[reportUnknownVariableType]
-        if otherwise is not None and not isinstance(otherwise, Mapping):
-            otherwise = {Exception: otherwise}
-        try:
-            name = state._name_
-        except AttributeError:
-            raise self._no_member(state) from None
-        self._registrations[name] = Registration(state, made, policies, otherwise, made.targets())
-        return self
-
-    def task(
-        self,
-        state: S,
-        /,
-        *policies: Policy,
-        otherwise: S | Mapping[type[Exception], S] | None = None,
-    ) -> Callable[[TaskFunction[D, S]], TaskFunction[D, S]]:
-        """`register` as a decorator; the function stays as it is."""
-
-        def decorate(function: TaskFunction[D, S]) -> TaskFunction[D, S]:
-            self.register(state, function, *policies, otherwise=otherwise)
-            return function
-
-        return decorate
-
-    def exits(self, *states: S) -> Self:
-        """Name the states that end a run. They run nothing."""
-        if self._plan is not None:
-            self._refuse_changes()
-        for state in states:
-            try:
-                self._exits[state._name_] = state
-            except AttributeError:
-                raise self._no_member(state) from None
-        return self
-
-    @property
-    def registered(self) -> tuple[S, ...]:
-        """The states that have a task, in the order of registration."""
-        return tuple(registration.state for registration in self._registrations.values())
+        self._stored: Stored[S, D] | None = None
 
     def copy(self) -> Workflow[S, D]:
         """A workflow of the same definition that may still be changed."""
         copied: Workflow[S, Any] = Workflow(
             self.states, data=self.data, start=self.start, name=self.name, version=self.version,
             resources=self.resources, observers=self._observers, timeout=self.timeout,
-            strict=self.strict,
+            strict=self.strict, checkpoints=self.checkpoints,
+            rollback_timeout=self.rollback_timeout, lease=self.lease, max_crashes=self.max_crashes,
         )  # fmt: skip
+        copied._migrations = self._migrations and self._migrations.copy()
         copied._registrations = dict(self._registrations)
         copied._exits = dict(self._exits)
         return copied
 
-    def check(self, start: S | None = None) -> Graph[S]:
-        """Find every definition error at once, and return the graph.
-
-        Raises `DefinitionError`. With *start*, or one given to the workflow, states that cannot be
-        reached from it are errors too.
-        """
-        start = self.start if start is None else start
-        self._compile(start, only_entry=True)
-        return _check.graph(self.name, self.states, self._registrations, self._exits, start)
-
     def run(
-        self, start: S | None = None, *, data: D | None = None, run_id: str | None = None
+        self,
+        start: S | None = None,
+        *,
+        data: D | None = None,
+        run_id: str | None = None,
+        tags: Sequence[str] = (),
+        wait: bool = False,
     ) -> Coroutine[Any, Any, S]:
         """Visit states from *start* until an exit, and return it. To be awaited.
 
         *data* is the run's from here on; without it a fresh one is made. What a task raises comes
         out as it is, with a note saying where. Cancelling whoever awaits this ends the run.
+
+        With a store *run_id* is an idempotency key: a run of that name that is over gives its
+        recorded end again (`RunFailedError`, `RunCancelledError`), one that nobody carries out is
+        resumed, and for one that somebody does this raises `RunOwnedError`, or with *wait* waits.
+        Cancelling whoever awaits this then lets go of the run, for anybody to resume. *tags* are
+        for finding it in lists.
         """
+        if self.checkpoints is not None:
+            return self._durably(start).run(start, data, run_id, tags, wait=wait)
         return self._new_run(start, data, run_id)[-1]
 
     async def start_run(
-        self, start: S | None = None, *, data: D | None = None, run_id: str | None = None
+        self,
+        start: S | None = None,
+        *,
+        data: D | None = None,
+        run_id: str | None = None,
+        tags: Sequence[str] = (),
+        wait: bool = False,
     ) -> RunHandle[S, D]:
-        """Start a run in the background and return its handle."""
+        """Start a run in the background and return its handle; with a store, once it is kept."""
+        if self.checkpoints is not None:
+            return await self._durably(start).start(start, data, run_id, tags, wait=wait)
         run, context, living = self._new_run(start, data, run_id)
+        return RunHandle(run, context, self._in_background(living, run))
+
+    async def resume(self, run_id: str, *, even_if_stuck: bool = False) -> S:
+        """Carry on a run of the store where it is, to its end.
+
+        What was completed is not done again; the task of the state it is in is, unless it recorded
+        its progress. A run that is over gives its recorded end. Raises `RunNotFoundError`,
+        `RunOwnedError` if somebody carries it out, `VersionMismatchError`, and `RunStuckError`
+        for a run that killed its process too often, unless *even_if_stuck*.
+        """
+        return await self._durably().resume(run_id, even_if_stuck=even_if_stuck)
+
+    async def retry(self, run_id: str) -> S:
+        """Reopen a run that failed or was cancelled, in the state it ended in, and carry it on.
+
+        Raises `CheckpointError` if any of its work was undone: such a run can only be forked.
+        """
+        return await self._durably().retry(run_id)
+
+    async def fork(
+        self, run_id: str, *, at: int, new_id: str | None = None, data: D | None = None
+    ) -> RunHandle[S, D]:
+        """Start a new run from where another one was after its event number *at*.
+
+        That must be one that decided on a state: `RunStarted`, `StateEntered`, `TaskCompleted`.
+        *data* replaces what the run had then. The old run stays as it is, and what it completed
+        belongs to it alone: the new one never undoes it.
+        """
+        return await self._durably().fork(run_id, at, new_id, data)
+
+    async def recover(self, limit: int = 100) -> Sequence[RunHandle[S, D]]:
+        """Carry on, in the background, at most *limit* runs that nobody does although they should.
+
+        `async with workflow:` does so by itself as long as the scope is open.
+        """
+        return await self._durably().recover(limit)
+
+    def handle(self, run_id: str) -> StoredRun[S, D]:
+        """Reach a run of the store, whoever carries it out. Nothing is looked up before it is used."""
+        return self._durably().handle(run_id)
+
+    def _in_background(self, living: Coroutine[Any, Any, S], run: Run[S]) -> asyncio.Task[S]:
         task = asyncio.get_running_loop().create_task(living, name=self.name)
         self._scope.add(task)  # asyncio itself would not keep it from being collected
         task.add_done_callback(self._scope.discard)
         task.add_done_callback(run.looked_at)
-        return RunHandle(run, context, task)
+        return task
+
+    def _durably(self, start: S | None = None) -> Stored[S, D]:
+        """The side of this workflow that deals with its store. Raises `DefinitionError`."""
+        from cano._stored import Stored  # noqa: PLC0415 -- only who has a store pays for it
+
+        if self.checkpoints is None:
+            raise DefinitionError(
+                f"{self.name} has no store, so nothing is left of its runs; say "
+                "Workflow(..., checkpoints=SqliteCheckpoints(path))"
+            )
+        if self._plan is None:
+            self._compile(start)
+        if self._stored is None or not self._stored.usable:
+            self._stored = Stored(self, self.checkpoints)
+        return self._stored
 
     async def __aenter__(self) -> Self:
-        """Open a scope: resources stay up until it ends, whatever runs come and go."""
+        """Open a scope: resources stay up until it ends, whatever runs come and go.
+
+        With a store, the runs that nobody carries out are carried on meanwhile.
+        """
         await self.resources.acquire()
+        if self.checkpoints is not None:
+            try:
+                await self._durably(self.start).open()
+            except BaseException:
+                await self.resources.release()
+                raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        """Wait for the runs that were started, cancel them if the block failed; then let go."""
+        """Wait for the runs that were started, cancel them if the block failed; then let go.
+
+        With a store, cancelling them is letting go of them, and a run that waits for a signal or a
+        moment is left waiting.
+        """
         try:
+            if self._stored is not None:
+                await self._stored.stop_sweeping()
             if kind is not None:
                 await self._end_runs()
             while self._scope:
@@ -242,7 +263,11 @@ class Workflow(Generic[S, D]):
             await self._end_runs()
             raise
         finally:
-            await self.resources.release()
+            try:
+                if self._stored is not None:
+                    await self._stored.close()
+            finally:
+                await self.resources.release()
 
     async def _end_runs(self) -> None:
         """Cancel the runs that were started, again if need be, and wait for them."""
@@ -257,105 +282,12 @@ class Workflow(Generic[S, D]):
         if cancelled:
             raise asyncio.CancelledError
 
-    def _no_member(self, state: object) -> DefinitionError:
-        return DefinitionError(f"{state!r} is no member of {self.states.__name__}")
-
-    def _refuse_changes(self) -> None:
-        raise DefinitionError(
-            f"{self.name} has been compiled and no longer changes; register everything before "
-            "the first run or check(), or change a copy()"
-        )
-
     def _new_run(
         self, start: S | None, data: D | None, run_id: str | None
     ) -> tuple[Run[S], Context[D], Coroutine[Any, Any, S]]:
         """A run, its context, and its life from the first event to the last, not begun."""
-        first = self.start if start is None else start
-        plan = self._plan
-        # By identity: a member of another enum may have the name, or even be equal.
-        name = getattr(first, "_name_", "")
-        if plan is None or plan.starts.get(name) is not first or first is None:
-            plan, first = self._compile(first), self._known(first)
+        plan, first = self._begin(start)
         run = Run(plan, run_id)
         context: Context[Any] = Context(run, run.path, self._data_of(plan, data))
         live = run.live_with_resources if self.resources else run.live
         return run, context, live(context, first)
-
-    def _data_of(self, plan: Plan[S], data: D | None) -> Any:
-        """The run's data: what was given, or fresh. Raises `DataError`."""
-        kind = plan.data_type
-        if data is None:
-            return None if kind is None else kind.new()
-        if kind is None:
-            raise DataError(
-                f"{self.name} has no run data; say Workflow({self.states.__name__}, "
-                f"data={type(data).__name__})"
-            )
-        if problem := kind.problem(data):
-            raise DataError(problem)
-        return data
-
-    def _known(self, start: S | None) -> S:
-        if start is None:
-            raise DefinitionError(
-                f"{self.name} does not know where to start; pass a state to run(), or start= to "
-                "the workflow"
-            )
-        return start
-
-    def _compile(self, start: S | None, *, only_entry: bool = False) -> Plan[S]:
-        """The plan, made at first use. Raises `DefinitionError` with every problem there is."""
-        plan = self._plan
-        found: list[str] = []
-        edges = _check.edges_of(self._registrations)
-        if plan is None:
-            plan = Plan(
-                self.name, self.version, self.states, self._registrations, self._exits,
-                self._data_type(found), self.resources, Audience(self._observers) if self._observers else NOBODY,
-                self.timeout, self.strict,
-            )  # fmt: skip
-            found += _check.problems(
-                self.states, self._registrations, self._exits, edges, self.timeout
-            )
-            found += _audience.problems(self._observers)
-            try:
-                plan.compile()
-            except Exception:
-                if not found:  # else what was found is why
-                    raise
-            found += plan.problems
-        if start is not None:
-            if not isinstance(start, self.states):
-                found.append(f"start {start!r} is no member of {self.states.__name__}")
-            elif not found and start._name_ not in plan.steps:  # two flags at once, say
-                found.append(f"start {start._name_} has no task and is not an exit")
-            elif start._name_ in self._registrations and (only_entry or start is self.start):
-                found += _check.unreachable(self.states, edges, start._name_)
-            if not found:
-                plan.starts[start._name_] = start
-        if found:
-            raise DefinitionError(found)
-        self._plan = plan
-        return plan
-
-    def _data_type(self, found: list[str]) -> DataType[Any] | None:
-        if self.data is None:
-            return None
-        try:
-            kind: Any = self.data
-            return data_type(kind)
-        except DataError as error:
-            found.append(str(error))
-            return None
-
-
-def _function(state: S, given: Any) -> FunctionTask[S]:
-    """The task that a plain function is."""
-    if isinstance(given, type):
-        raise DefinitionError(
-            f"{state.name}: {given.__name__} is a class; register an instance, {given.__name__}()"
-        )
-    function: Callable[..., Awaitable[S]] = given
-    if not callable(function):
-        raise DefinitionError(f"{state.name}: {given!r} is no task; pass an async function")
-    return FunctionTask(function)

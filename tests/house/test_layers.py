@@ -9,16 +9,23 @@ SOURCE = Path(__file__).parents[2] / "src" / "cano"
 
 LAYERS = [
     ["errors", "events"],
-    ["_history", "_data", "_graph", "_kinds", "join"],
-    ["_clock", "_deadline", "context", "health", "resources", "memory"],
+    ["_history", "_data", "_values", "_causes", "_graph", "_kinds", "_shape", "_migrations", "_upgrade", "join"],
+    ["checkpoints"],
+    [
+        "_clock", "_process", "_deadline", "_mailbox", "_host", "_progress", "context", "_shield", "health", "resources",
+        "memory",
+    ],
     ["policies"],
     ["tasks"],
-    ["_audience", "_plan", "_check", "_run", "handle", "workflow"],
+    [
+        "_audience", "_wrapping", "_plan", "_check", "_compiling", "_definition", "_rollback", "_run", "_cancel",
+        "_ends", "_journal", "_durable", "_keeper", "_lives", "_stored", "handle", "workflow",
+    ],
     ["executors", "testing", "demo", "cli", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 IMPURE = {"asyncio", "time", "random", "threading", "sqlite3"}
-ENGINE = LAYERS[5]
+ENGINE = LAYERS[6]
 
 
 def modules() -> list[Path]:

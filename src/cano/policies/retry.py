@@ -119,9 +119,9 @@ class Retry:
 
         async def retrying(ctx: Context[Any]) -> T:
             saved = ctx.snapshot() if ctx._kind is not None else None
-            if ctx._attempt != 1:
-                ctx.attempt = 1
-            attempt = 1
+            attempt = ctx.first_attempt() if ctx.host.durable else 1
+            if ctx._attempt != attempt:
+                ctx.attempt = attempt
             while True:
                 try:
                     return await call(ctx)
@@ -138,9 +138,9 @@ class Retry:
 
         async def retrying(ctx: Context[Any]) -> T:
             saved = ctx.snapshot() if ctx._kind is not None else None
-            if ctx._attempt != 1:
-                ctx.attempt = 1
-            attempt = 1
+            attempt = ctx.first_attempt() if ctx.host.durable else 1
+            if ctx._attempt != attempt:
+                ctx.attempt = attempt
             alarm = ctx._alarm or ctx.alarm
             outer = alarm.innermost
             while True:
@@ -172,10 +172,9 @@ class Retry:
         pause = self._after(attempt, error, ctx)
         if pause is None:
             return False
-        if ctx.listens(TaskRetried):
-            ctx.emit(TaskRetried(error=repr(error), delay=pause))
+        await ctx.keep(TaskRetried(error=repr(error), delay=pause))
         if pause:
-            await ctx.sleep(pause)
+            await ctx.pause(pause)
         return True
 
     def _after(self, attempt: int, error: Exception, ctx: Context[Any]) -> float | None:

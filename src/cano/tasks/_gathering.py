@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from math import inf
 from typing import Any, Literal, TypeAlias
 
 from cano._deadline import AGAIN
-from cano.context import BranchInfo, Context
+from cano._host import BranchInfo
+from cano.context import Context
 from cano.errors import (
+    CheckpointError,
     DefinitionError,
     JoinFailedError,
     SplitTimeoutError,
@@ -31,6 +33,7 @@ from cano.events import (
     BranchFailed,
     BranchFinished,
     BranchStarted,
+    Event,
     SplitJoined,
 )
 from cano.join import FAIL, PROCEED, WAIT, BranchResult, Join, SplitResult, Tally
@@ -40,7 +43,7 @@ Losers: TypeAlias = Literal["cancel", "wait"]
 
 # An eager branch that never suspends costs no trip through the loop.
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-_TOLD = (BranchStarted, BranchFinished, BranchFailed, BranchCancelled)
+_TOLD: tuple[type[Event], ...] = (BranchStarted, BranchFinished, BranchFailed, BranchCancelled)
 
 
 class Gathering:
@@ -48,7 +51,7 @@ class Gathering:
 
     __slots__ = (
         "again", "branches", "calls", "ctx", "deadline", "done", "due", "fatal", "filling",
-        "join", "loop", "losers", "next", "outside", "results", "started", "tally", "tasks",
+        "join", "kept", "known", "loop", "losers", "next", "outside", "results", "started", "tally", "tasks",
         "timeout", "total", "verdict", "watched", "window",
     )  # fmt: skip
 
@@ -62,8 +65,14 @@ class Gathering:
         timeout: float | None,
         bulkhead: int | None,
         losers: Losers,
+        known: Mapping[int, BranchResult[Any]] = {},
+        kept: bool = False,
     ) -> None:
         self.ctx = ctx
+        self.known = known
+        """What branches came to before the run was resumed."""
+        self.kept = kept
+        """Whether the branches record their ends themselves."""
         self.branches = branches
         self.calls = calls
         self.join = join
@@ -116,6 +125,9 @@ class Gathering:
         while self.next < self.total and self.verdict is WAIT and len(self.tasks) < self.window:
             index = self.next
             self.next = index + 1
+            if index in self.known:
+                self.count(self.known[index])
+                continue
             task = asyncio.Task(
                 self.carry(index),
                 loop=self.loop,
@@ -143,6 +155,8 @@ class Gathering:
             value = await self.calls[index](ctx)
         except asyncio.CancelledError:
             self.cancelled(info, ctx)
+        except CheckpointError as error:  # the run has to stop, whatever the join
+            self.break_off(error, index)
         except Exception as error:  # noqa: BLE001 -- the join decides what it means
             note(error, f"cano: in branch {index} {info.name!r}")
             self.settle(ctx, BranchResult(index, info.name, None, error))
@@ -174,19 +188,23 @@ class Gathering:
     def settle(self, ctx: Context[Any], result: BranchResult[Any]) -> None:
         """Count a result and, if it decides, end the others."""
         index, error = result.index, result.error
-        self.results[index] = result
-        if error is None:
-            self.tally.succeeded += 1
-        else:
-            self.tally.failed += 1
-        if self.verdict is WAIT:
-            self.consider(index)
-        if self.watched:
+        self.count(result)
+        if self.watched and not self.kept:
             ctx.emit(
                 BranchFinished(index=index)
                 if error is None
                 else BranchFailed(index=index, error=repr(error))
             )
+
+    def count(self, result: BranchResult[Any]) -> None:
+        """Add a result to the tally, and judge."""
+        self.results[result.index] = result
+        if result.error is None:
+            self.tally.succeeded += 1
+        else:
+            self.tally.failed += 1
+        if self.verdict is WAIT:
+            self.consider(result.index)
 
     def consider(self, by: int = -1) -> None:
         """Judge the counts; from a verdict on, end the branches that it does not need."""
@@ -256,8 +274,8 @@ class Gathering:
     def judge(self) -> SplitResult[Any]:
         """What it came to. Raises `JoinFailedError`."""
         result = self.result()
-        if self.ctx.listens(SplitJoined):
-            self.ctx.emit(
+        if self.ctx.host.durable or self.ctx.listens(SplitJoined):
+            self.ctx.defer(
                 SplitJoined(
                     satisfied=self.verdict is PROCEED,
                     reason=result.reason,
@@ -265,6 +283,7 @@ class Gathering:
                     failed=len(result.errors),
                     cancelled=len(result.cancelled),
                     not_started=len(result.not_started),
+                    lost=result.cancelled,
                 )
             )
         if self.verdict is PROCEED:

@@ -6,16 +6,21 @@ How they are carried out is in `_gathering`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, ClassVar, Concatenate, Generic, TypeAlias, TypeVar, cast
 
-from cano.context import BranchInfo, Context, Handover
+from cano._history import Visit
+from cano._host import BranchInfo, Handover
+from cano._shield import shielded
+from cano._values import ValueType
+from cano.context import Context
 from cano.errors import DataError
-from cano.join import All, Join
-from cano.policies.policy import Policy, problems_of
+from cano.join import All, Join, SplitResult
+from cano.policies.policy import Call, Policy, problems_of
 from cano.tasks._gathering import Gathering, Losers
-from cano.tasks.task import Guard, Runner, S, Task
+from cano.tasks._recording import ValueOf, kept_branch, known_results, recalled, start_split
+from cano.tasks.task import EVERY_BRANCH, Guard, Runner, S, Task, Undoer
 from cano.tasks.verb import describe
 
 T_co = TypeVar("T_co", covariant=True)
@@ -29,9 +34,13 @@ class Branch(Generic[T_co]):
 
     *policies* go inside those of the split's state: `register(s, Split([Branch(f, B)]), A)` makes
     the call as `A(B(f))`.
+
+    With *compensate*, a function of the context and of what the branch returned, a rollback of the
+    run undoes what the branch did. Such a branch is not interrupted once it has begun, and counts
+    as finished even if the join no longer needed it. *compensation_policies* go around that call.
     """
 
-    __slots__ = ("call", "name", "policies")
+    __slots__ = ("call", "compensate", "compensation_policies", "name", "policies")
 
     def __init__(
         self,
@@ -39,10 +48,16 @@ class Branch(Generic[T_co]):
         /,
         *policies: Policy,
         name: str | None = None,
+        compensate: Callable[Concatenate[Context[Any], Any, ...], Awaitable[None]] | None = None,
+        compensation_policies: Sequence[Policy] = (),
     ) -> None:
         self.call: Callable[Concatenate[Context[Any], ...], Awaitable[T_co]] = call
         self.policies: tuple[Policy, ...] = policies
         self.name: str | None = name
+        self.compensate: (
+            Callable[Concatenate[Context[Any], Any, ...], Awaitable[None]] | None
+        ) = compensate
+        self.compensation_policies: Sequence[Policy] = compensation_policies
 
     def __repr__(self) -> str:
         return f"<Branch {self.name or describe(self.call).name}>"
@@ -93,6 +108,7 @@ class Split(Task[S]):
         self.losers: Losers = losers
         self._items: Callable[[Any], Iterable[Any]] | None = None
         self._name: Callable[[Any], str] | None = None
+        self._recall: ValueOf | None = None
 
     @staticmethod
     def over(
@@ -150,10 +166,13 @@ class Split(Task[S]):
             yield f"branch names must be unique: {', '.join(doubled)} appear more than once"
 
     def bind(self, guard: Guard, /) -> Runner[S]:
-        item = self._items is not None
-        calls = [guard(branch.call, *branch.policies, item=item) for branch in self.branches]
         names = self._names()
+        calls = [
+            self._call(guard, branch, name)
+            for branch, name in zip(self.branches, names, strict=True)
+        ]
         static = [BranchInfo(index, name) for index, name in enumerate(names)]
+        kept = guard.durable
 
         async def run(ctx: Context[Any]) -> S:
             if self._items is None:
@@ -161,15 +180,53 @@ class Split(Task[S]):
             else:
                 made = self._make(ctx.data, names[0])
                 plan = calls * len(made)
+                if kept:
+                    await start_split(ctx, [branch.name for branch in made])
             gathering = Gathering(
                 ctx, made, plan, self.join,
                 timeout=self.timeout, bulkhead=self.bulkhead, losers=self.losers,
+                known=known_results(ctx, made, self._value_of(guard)) if kept else {}, kept=kept,
             )  # fmt: skip
             result = await gathering.run()
             ctx.handover = Handover(split=result)
             return self.then
 
+        self._recall = self._value_of(guard)
         return run
+
+    def undoers(self, guard: Guard, /) -> Mapping[str, Undoer]:
+        value = self._value_of(guard)
+        return {
+            EVERY_BRANCH if self._items is not None else name: Undoer(
+                guard(branch.compensate, *branch.compensation_policies, item=True, alone=True),
+                value(index),
+            )
+            for index, (branch, name) in enumerate(zip(self.branches, self._names(), strict=True))
+            if branch.compensate is not None
+        }
+
+    def recall(self, visit: Visit, /) -> SplitResult[Any] | None:
+        return None if self._recall is None else recalled(visit, self._names(), self._recall)
+
+    def _call(self, guard: Guard, branch: Branch[Any], name: str) -> Call[Any]:
+        call = guard(branch.call, *branch.policies, item=self._items is not None)
+        undoable = branch.compensate is not None
+        if guard.durable or undoable:
+            value = self._value(guard, branch, name, needed=undoable)
+            call = kept_branch(call, value, undoable=undoable)
+        return shielded(call, then_cancelled=False) if undoable else call
+
+    def _value_of(self, guard: Guard) -> ValueOf:
+        """How the value of the branch of that index is kept."""
+        values = [
+            self._value(guard, branch, name, needed=False)
+            for branch, name in zip(self.branches, self._names(), strict=True)
+        ]
+        return lambda index: values[0 if self._items is not None else index]
+
+    def _value(self, guard: Guard, branch: Branch[Any], name: str, *, needed: bool) -> ValueType:
+        said = describe(branch.call, 1 if self._items is None else 2).returns
+        return guard.value(said, f"branch {name!r}", needed=needed)
 
     def _names(self) -> list[str]:
         return [

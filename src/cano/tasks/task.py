@@ -6,12 +6,15 @@ one, and the engine does not change for it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 from cano._graph import Targets
+from cano._history import Visit
+from cano._values import ValueType
 from cano.context import Context
+from cano.join import SplitResult
 from cano.policies.policy import Call, Policy
 from cano.tasks.verb import describe
 
@@ -26,12 +29,43 @@ class Guard(Protocol):
     """Puts a state's policies around the part of a task that may fail and be repeated.
 
     The call's parameters after the context (and, with *item*, after the branch's item) are filled
-    with resources of the same names. *policies* go inside the state's own, nearest to the call.
+    with resources of the same names. *policies* go inside the state's own, nearest to the call;
+    *alone* leaves the state's own out.
     """
 
+    @property
+    def durable(self) -> bool:
+        """Whether there is a store, so that what the work brings must be writable."""
+        ...
+
     def __call__(
-        self, call: Callable[..., Awaitable[T]], /, *policies: Policy, item: bool = False
+        self,
+        call: Callable[..., Awaitable[T]],
+        /,
+        *policies: Policy,
+        item: bool = False,
+        alone: bool = False,
     ) -> Call[T]: ...
+
+    def value(self, hint: Any, what: str, /, *, needed: bool = False) -> ValueType:
+        """How values annotated with *hint* are kept.
+
+        One that cannot be is a definition error where there is a store, or it is *needed* anyway.
+        """
+        ...
+
+
+EVERY_BRANCH = "*"
+"""Stands, among the undoers of a task, for all branches."""
+
+
+class Undoer(NamedTuple):
+    """How a piece of completed work is undone."""
+
+    call: Call[None]
+    """Finds what it needs in `Context.item`."""
+    value: ValueType
+    """How that was kept."""
 
 
 class Task(Generic[S]):
@@ -68,6 +102,17 @@ class Task(Generic[S]):
     def bind(self, guard: Guard, /) -> Runner[S]:
         """Compile into the one coroutine function that a visit awaits."""
         return guard(self._work)
+
+    def undoers(self, guard: Guard, /) -> Mapping[str, Undoer]:
+        """How to undo what `TaskCompleted` (under "") or an undoable branch (its name) recorded.
+
+        `EVERY_BRANCH` stands for branches whose names are not known before.
+        """
+        return {}
+
+    def recall(self, visit: Visit, /) -> SplitResult[Any] | None:
+        """What the state after this one finds in `ctx.split`, from what was recorded of *visit*."""
+        return None
 
     def targets(self) -> frozenset[S] | None:
         """The states this can lead to; None if the annotations do not say."""

@@ -1,0 +1,284 @@
+"""A run whose history is in a store.
+
+It differs from the run in memory in three things: an event counts when it is on disk; when its
+process goes away the run is let go, not undone; and it may lose the run to somebody else, after
+which it touches nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from typing import Any
+
+import msgspec
+from msgspec.structs import force_setattr, replace
+
+from cano._ends import result_of
+from cano._history import History, Phase, evolve
+from cano._host import Resolution
+from cano._journal import Journal
+from cano._mailbox import Letter
+from cano._plan import Plan, Step
+from cano._progress import Parked
+from cano._rollback import roll_back
+from cano._run import Run
+from cano.checkpoints.store import CANCEL, RESOLVE, CheckpointStore, Claim, NewRun, Status
+from cano.context import Context
+from cano.errors import CheckpointError
+from cano.events import (
+    Cause,
+    Event,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunParked,
+    RunResumed,
+    RunStarted,
+    StateEntered,
+)
+from cano.tasks.task import S
+
+_ENDS: Mapping[type[Event], Status] = {
+    RunFinished: Status.FINISHED,
+    RunFailed: Status.FAILED,
+    RunCancelled: Status.CANCELLED,
+}
+
+
+class DurableRun(Run[S]):
+    """A plan being carried out, and written down."""
+
+    __slots__ = (
+        "_inherited", "_may_park", "_resolutions", "journal", "kept", "origin", "stop", "tags",
+    )  # fmt: skip
+
+    durable = True
+
+    def __init__(
+        self, plan: Plan[S], run_id: str | None, store: CheckpointStore, *, may_park: bool
+    ) -> None:
+        super().__init__(plan, run_id)
+        self.journal: Journal = Journal(store, self.run_id)
+        self._may_park = may_park
+        self._inherited = 0
+        self._resolutions: dict[str, Resolution] = {}
+        self.tags: tuple[str, ...] = ()
+        self.origin: tuple[str, int] = ("", 0)
+        """Where the run was forked from."""
+        self.kept: asyncio.Event = asyncio.Event()
+        """Set when the run is in the store, and carried out here."""
+        self.stop: Callable[[], None] | None = None
+        """Cancels whoever carries the run out, when a message asks for its end."""
+
+    @property
+    def may_park(self) -> bool:
+        return self._may_park
+
+    @property
+    def fence(self) -> int:
+        return self.journal.epoch
+
+    @property
+    def inherited(self) -> int:
+        return self._inherited
+
+    @property
+    def resolutions(self) -> Mapping[str, Resolution]:
+        return self._resolutions
+
+    @property
+    def visits(self) -> int:
+        return self.history.visit.number
+
+    def defer(self, event: Event, /) -> None:
+        self.journal.defer(event)
+
+    async def record(self, event: Event, /) -> None:
+        """The one door through which a run changes: persist, evolve, announce."""
+        await self.journal.write((event,), self.now(), _ENDS.get(type(event)), self.took_place)
+
+    def took_place(self, event: Event) -> None:
+        """What is on disk counts, and is told."""
+        evolve(self.history, event)
+        if self.audience.listens(type(event)):
+            force_setattr(event, "run_id", self.run_id)
+            force_setattr(event, "workflow", self.plan.name)
+            self.tell(event)
+
+    def announce(self, event: Event, /) -> None:
+        """Tell the observers of something that is not kept."""
+        self.tell(
+            replace(
+                event,
+                run_id=self.run_id,
+                workflow=self.plan.name,
+                sequence=self.history.sequence,
+                time=self.now(),
+            )
+        )
+
+    async def begin(self, context: Context[Any], start: S, owner: str) -> Step[S]:
+        """Create the run; what to do first. Raises `RunExistsError`."""
+        name, plan = start._name_, self.plan
+        run = NewRun(
+            self.run_id, plan.name, owner, self.now(), plan.version, plan.fingerprint, self.tags
+        )
+        started = RunStarted(
+            state=name,
+            version=plan.version,
+            fingerprint=plan.fingerprint,
+            patch=context.changes(),
+            forked_from=self.origin[0],
+            forked_at=self.origin[1],
+        )
+        events: list[Event] = [started]
+        entered = self.steps[name] is not plan.bodies[name]
+        if entered:  # the first visit begins in the same transaction
+            events.append(StateEntered(state=name))
+        await self.journal.create(run, events, self.took_place)
+        return plan.bodies[name] if entered else self.steps[name]
+
+    def lose(self, error: CheckpointError) -> None:
+        """Somebody else has the run: stop, and touch nothing."""
+        if self.journal.broken is None:
+            self.journal.broken = error
+        if self.stop is not None:
+            self.stop()
+
+    def take_over(self, claim: Claim) -> None:
+        """Be its new owner."""
+        self.journal.epoch = claim.epoch
+
+    def forget(self) -> None:
+        """It is not the beginning of a run after all: another of its name exists."""
+        self.journal = Journal(self.journal.store, self.run_id)
+        self.history: History = History()
+
+    def recall(self, history: History, path: Sequence[str]) -> None:
+        """Be what *history* says, having gone along *path*; states that are no more are left out."""
+        members = self.plan.states.__members__
+        self.history: History = history
+        self.path[:] = [members[name] for name in path[:-1] if name in members]
+        if path and (not history.entered or path[-1] not in members):
+            self.path.extend(members[name] for name in path[-1:] if name in members)
+        self.journal.sequence = self._inherited = history.sequence
+
+    def next_step(self) -> Step[S]:
+        """What to do first after a resume: the visit that was broken off, or the next."""
+        steps = self.plan.bodies if self.history.entered else self.steps
+        return steps[self.history.state]
+
+    async def carry_on(self, context: Context[Any], first: Step[S], *, resumed: bool) -> S:
+        """From here to the end of the run, or until somebody else has to go on."""
+        try:
+            if resumed and self.listens(RunResumed):
+                self.announce(RunResumed(state=self.history.state))
+            if self.history.phase is Phase.ROLLING_BACK:
+                return await self.finish_rollback(context)
+            return await self.go_forward(context, first)
+        finally:
+            context.close()
+
+    async def go_forward(self, context: Context[Any], first: Step[S]) -> S:
+        """Visit states to the end, or to where the run stops or waits."""
+        try:
+            if self.cancelled:
+                raise CancelledError  # noqa: TRY301 -- handled as any other, below
+            state = await self.visit_all(context, first)
+            await self.record(RunFinished(state=state._name_, patch=context.changes()))
+        except Parked as parked:
+            await self.let_go(Status.WAITING, parked.until)
+            if self.listens(RunParked):
+                context.emit(RunParked(until=0.0 if parked.until == inf else parked.until))
+            raise
+        except CancelledError:
+            await self.end_or_release(context)
+            if self.cancelled and self.history.phase is Phase.FINISHED:
+                return self.plan.exits[self.history.state]  # asked for too late
+            raise
+        except CheckpointError as error:
+            await self.set_aside(error, context)
+            raise
+        except Exception as error:
+            if self.journal.broken is not None:  # the task made something else of it
+                raise self.journal.broken from error
+            await self.end_failed(context, error)
+            raise
+        return state
+
+    async def visit_all(self, context: Context[Any], first: Step[S]) -> S:
+        """The visits, within the time there is for them."""
+        if self.plan.timeout is None:
+            return await self.forward(context, first)
+        return await self.forward_within(context, first, self.plan.timeout)
+
+    async def end_or_release(self, context: Context[Any]) -> None:
+        """After a cancellation: the end, if that was asked for; or somebody else goes on."""
+        if self.journal.broken is not None:
+            raise self.journal.broken
+        if self.history.over:  # it came too late
+            return
+        if self.cancelled or self.stray():
+            await self.end_cancelled(context)
+        else:
+            await self.let_go(Status.RUNNING, 0.0)
+
+    async def set_aside(self, error: CheckpointError, context: Context[Any]) -> None:
+        """Stop where we are. What only a person can mend waits for one."""
+        self.note(error, context)
+        if self.journal.broken is None:
+            await self.let_go(Status.IN_DOUBT, inf)
+
+    async def undo_standing(self, context: Context[Any], cause: Cause | None) -> list[Exception]:
+        """Roll back, with the data as last recorded: so would whoever has to go on with it."""
+        if self.history.standing and self.plan.data_type is not None:
+            context.data = self.plan.data_type.rebuild(self.history.data)
+        return await super().undo_standing(context, cause)
+
+    async def finish_rollback(self, context: Context[Any]) -> S:
+        """Go on with a rollback that was broken off, and end as the run would have ended."""
+        history = self.history
+        if (member := self.plan.states.__members__.get(history.state)) is not None:
+            self.path.append(member)
+        await roll_back(self, context)
+        if history.cancelled:
+            await self.record(RunCancelled(state=history.state))
+        else:
+            cause = history.cause or Cause(kind=":Exception", message="")
+            kind = cause.kind.rpartition(":")[2]
+            await self.record(
+                RunFailed(state=history.state, kind=kind, error=cause.message, cause=cause)
+            )
+        return result_of(history, self.plan, self.run_id)
+
+    async def let_go(self, status: Status, wake: float) -> None:
+        """Give the run up, for anybody to claim from *wake* on."""
+        journal = self.journal
+        await journal.store.release(journal.run_id, journal.epoch, status, wake, self.mailbox.last)
+
+    async def look(self) -> None:
+        """Fetch what was sent to the run, by whatever process."""
+        for message in await self.journal.store.inbox(self.run_id, self.mailbox.last):
+            if message.number <= self.mailbox.last:
+                continue  # somebody else looked meanwhile
+            self.mailbox.last = message.number
+            if message.number <= self.history.received.get(message.name, 0):
+                continue  # taken already
+            if message.name == CANCEL:
+                self.cancelled = True
+                if self.stop is not None:
+                    self.stop()
+            elif message.name == RESOLVE:
+                self.resolve(message.number, message.value)
+            else:
+                self.mailbox.put(Letter(message.name, message.number, message.value))
+
+    def resolve(self, number: int, value: bytes) -> None:
+        """Take note of what a person says, in message *number*, about an effect."""
+        said = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+        name = msgspec.json.decode(said["effect"], type=str)
+        done = bytes(said["done"]) if "done" in said else None
+        self._resolutions[name] = Resolution(number, done)

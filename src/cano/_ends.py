@@ -1,0 +1,60 @@
+"""What a run that is over comes to, for whoever asks for it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cano._causes import revive
+from cano._history import History, Phase
+from cano._plan import Plan
+from cano.errors import (
+    CompensationFailedError,
+    RunCancelledError,
+    RunFailedError,
+    VersionMismatchError,
+)
+from cano.tasks.task import S
+
+
+def result_of(history: History, plan: Plan[S], run_id: str) -> S:
+    """The exit of a finished run. Raises the recorded end of another.
+
+    That is `RunFailedError` or `RunCancelledError`, inside `CompensationFailedError` if completed
+    work could not be undone.
+    """
+    if history.phase is Phase.FINISHED:
+        exit_: Any = plan.states.__members__.get(history.state)
+        if exit_ is None:
+            raise VersionMismatchError(
+                f"run {run_id!r} finished in {history.state}, which {plan.states.__name__} no "
+                "longer has"
+            )
+        return exit_  # type: ignore[no-any-return]
+    end = _end(history, run_id)
+    if history.failures:
+        failures = [revive(work.error) for work in history.failures if work.error is not None]
+        raise CompensationFailedError(
+            f"run {run_id!r} ended, and {len(history.failures)} of its completed works could not "
+            "be undone",
+            [end, *failures],
+        )
+    raise end
+
+
+def _end(history: History, run_id: str) -> Exception:
+    where = f" in {history.state}" if history.state else ""
+    if history.phase is Phase.CANCELLED:
+        return RunCancelledError(f"run {run_id!r} was cancelled{where}")
+    cause = history.cause
+    if cause is None:
+        return RunFailedError(f"run {run_id!r} failed{where}")
+    kind = cause.kind.rpartition(":")[2]
+    error = RunFailedError(
+        f"run {run_id!r} failed{where}: {kind}: {cause.message}",
+        kind,
+        cause.message,
+        cause.traceback,
+    )
+    for note in cause.notes:
+        error.add_note(note)
+    return error

@@ -1,0 +1,88 @@
+"""What a context needs of the run it belongs to, and the small things that travel with it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from cano._history import History
+from cano._mailbox import Mailbox
+from cano.events import Event
+from cano.join import SplitResult
+
+if TYPE_CHECKING:
+    from cano._data import DataType
+
+T = TypeVar("T")
+
+
+class BranchInfo(msgspec.Struct, frozen=True):
+    """Which branch of a split this is, and the item it was made for."""
+
+    index: int
+    name: str
+    item: Any = None
+
+
+class Resolution(NamedTuple):
+    """What a person said, in message *number*, of an effect in doubt."""
+
+    number: int
+    value: bytes | None
+    """What it returned, as JSON; None to make it again."""
+
+
+class Lookup(Protocol):
+    """Where a context finds its resources."""
+
+    def get(self, kind: type[T], name: Hashable = "", /) -> T: ...
+    def __getitem__(self, name: Hashable, /) -> object: ...
+
+
+class Host(Protocol):
+    """What a context needs of the run it belongs to. The engine's `Run` is one.
+
+    `durable` says that a store keeps what is recorded; `inherited`, how many of the events were
+    there when this process took the run over; `look` fetches what was sent to the run meanwhile.
+    """
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def resources(self) -> Lookup: ...
+    @property
+    def data_type(self) -> DataType[Any] | None: ...
+    @property
+    def history(self) -> History: ...
+    @property
+    def durable(self) -> bool: ...
+    @property
+    def may_park(self) -> bool: ...
+    @property
+    def fence(self) -> int: ...
+    @property
+    def visits(self) -> int: ...
+    @property
+    def inherited(self) -> int: ...
+    @property
+    def mailbox(self) -> Mailbox: ...
+    @property
+    def resolutions(self) -> Mapping[str, Resolution]: ...
+    def now(self) -> float: ...
+    def listens(self, kind: type[Event], /) -> bool: ...
+    def announce(self, event: Event, /) -> None: ...
+    def defer(self, event: Event, /) -> None: ...
+    async def record(self, event: Event, /) -> None: ...
+    async def look(self) -> None: ...
+
+
+class Handover(NamedTuple):
+    """What a visit leaves for the very next one: the split it joined, the error it routed."""
+
+    split: SplitResult[Any] | None = None
+    error: Exception | None = None
+
+
+NOTHING = Handover()

@@ -1,0 +1,276 @@
+"""The runs of one workflow in its store: begun, taken up again, looked after.
+
+Rule 1: a name is an idempotency key. Whoever starts a run under a name that exists gets that run.
+Rule 2: a run is claimed only by a workflow that can carry it on; see `cano._migrations`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError
+from enum import Enum
+from math import inf
+from typing import Any, Generic, TypeVar
+
+from cano._cancel import Canceller
+from cano._causes import revive
+from cano._durable import DurableRun
+from cano._ends import result_of
+from cano._history import History, replay
+from cano._host import Handover
+from cano._keeper import Keeper
+from cano._plan import Plan
+from cano._run import PATH
+from cano._shape import read
+from cano._upgrade import Fitness, Present
+from cano.checkpoints.store import CheckpointStore, RunSummary, Status
+from cano.context import Context
+from cano.errors import (
+    CheckpointError,
+    RunEndedError,
+    RunExistsError,
+    RunIdReusedError,
+    RunNotFoundError,
+    RunOwnedError,
+    RunStuckError,
+    VersionMismatchError,
+)
+from cano.events import Event, RunStarted, StateEntered
+from cano.tasks.task import S
+
+D = TypeVar("D")
+
+
+class Lives(Generic[S, D]):
+    """What one workflow, in one event loop, does with its store."""
+
+    def __init__(
+        self, plan: Plan[S], store: CheckpointStore, *, lease: float, max_crashes: int
+    ) -> None:
+        self.plan = plan
+        self.store = store
+        self.max_crashes = max_crashes
+        self.keeper: Keeper = Keeper(store, lease)
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self._defined = False
+
+    def new_run(self, run_id: str | None, *, background: bool) -> DurableRun[S]:
+        """A run that is not in the store yet, or will turn out to be."""
+        may_park = background and self.keeper.open
+        return DurableRun(self.plan, run_id, self.store, may_park=may_park)
+
+    async def live(
+        self,
+        run: DurableRun[S],
+        context: Context[Any],
+        start: S,
+        *,
+        named: bool,
+        with_data: bool,
+        wait: bool,
+    ) -> S:
+        """Begin *run*, or take up what goes by its name, and carry it out."""
+        given = context.changes() if with_data else None
+        async with self.plan.resources:
+            try:
+                await self._ready()
+                first = await run.begin(context, start, self.keeper.owner.id)
+            except RunExistsError:
+                if not named:
+                    raise
+            except CancelledError:
+                if run.history.sequence:  # it was created all the same
+                    await run.let_go(Status.RUNNING, 0.0)
+                raise
+            else:
+                return await self._carry(run, context, first, resumed=False)
+            while True:
+                run.forget()
+                summary = await self._known(run.run_id)
+                _same(summary, (await self.store.load(run.run_id, 0, 1))[0], start, given)
+                try:
+                    return await self._take_up(run, context, summary)
+                except RunOwnedError as error:
+                    if not wait:
+                        raise
+                    await self.keeper.word_of(run.run_id, error.until - self.keeper.now())
+
+    async def resume(
+        self, run: DurableRun[S], context: Context[Any], *, even_if_stuck: bool = False
+    ) -> S:
+        """Take up the run of that name where it is."""
+        summary = await self._known(run.run_id)
+        async with self.plan.resources:
+            await self._ready()
+            return await self._take_up(run, context, summary, even_if_stuck=even_if_stuck)
+
+    async def retry(self, run: DurableRun[S], context: Context[Any]) -> S:
+        """Reopen a run that failed or was cancelled, in the state it ended in."""
+        summary = await self._known(run.run_id)
+        history = replay(await self.store.load(run.run_id))
+        if history.undone or history.failures:
+            raise CheckpointError(
+                f"run {run.run_id!r} was rolled back: {history.undone} of its works were undone, "
+                "so it cannot go on; fork it from a state before them"
+            )
+        async with self.plan.resources:
+            await self._ready()
+            await self._accept(summary, history)
+            claim = await self.store.reopen(run.run_id, self.keeper.owner.id, self.keeper.now())
+            run.take_over(claim)
+            return await self._go_on(run, context)
+
+    async def _take_up(
+        self,
+        run: DurableRun[S],
+        context: Context[Any],
+        summary: RunSummary,
+        *,
+        even_if_stuck: bool = False,
+    ) -> S:
+        if summary.over:
+            return result_of(replay(await self.store.load(run.run_id)), self.plan, run.run_id)
+        if summary.crashes >= self.max_crashes and not even_if_stuck:
+            raise RunStuckError(
+                f"run {run.run_id!r} was claimed {summary.crashes} times in a row without getting "
+                f"anywhere in {summary.state}, and is set aside; find out what kills its process, "
+                f"then say: cano runs resume {run.run_id}"
+            )
+        await self._accept(summary, None)
+        if summary.owner:
+            await self.keeper.bury()
+        try:
+            claim = await self.store.claim(run.run_id, self.keeper.owner.id, self.keeper.now())
+        except RunEndedError:  # somebody else was faster, and is done
+            return result_of(replay(await self.store.load(run.run_id)), self.plan, run.run_id)
+        run.take_over(claim)
+        return await self._go_on(run, context)
+
+    async def _go_on(self, run: DurableRun[S], context: Context[Any]) -> S:
+        """From the claim on: bring back what the run was, and carry it out."""
+        try:
+            events = await self.store.load(run.run_id)
+            path = [event.state for event in events if type(event) is StateEntered]
+            run.recall(replay(events), path[-PATH:])
+            await self._migrate(run)
+            self._restore(run, context)
+            await run.look()
+        except CancelledError:
+            await run.let_go(Status.RUNNING, 0.0)
+            raise
+        except VersionMismatchError:
+            raise
+        except Exception:
+            if run.journal.broken is None:
+                await run.let_go(Status.IN_DOUBT, inf)
+            raise
+        return await self._carry(run, context, run.next_step(), resumed=True)
+
+    async def _migrate(self, run: DurableRun[S]) -> None:
+        """Judge again: until the claim somebody else may have carried the run on, or migrated it."""
+        verdict = self._present.verdict(run.history)
+        if verdict.fitness is not Fitness.SAFE:
+            await run.let_go(Status.RUNNING, 0.0)
+            raise verdict.error(run.run_id, self.plan.name)
+        if verdict.migration is not None:
+            await run.record(verdict.migration)
+
+    def _restore(self, run: DurableRun[S], context: Context[Any]) -> None:
+        """The run's data, and what the visit before left for this one."""
+        history = run.history
+        if self.plan.data_type is not None:
+            context.data = self.plan.data_type.rebuild(history.data)
+        before = history.before
+        if before is not None and history.entered:
+            registration = self.plan.registrations.get(before.state)
+            split = registration.task.recall(before) if registration else None
+            routed = before.routed
+            error = revive(routed.cause) if routed is not None and routed.cause else None
+            context.handover = Handover(split, error)
+
+    async def _carry(
+        self, run: DurableRun[S], context: Context[Any], first: Any, *, resumed: bool
+    ) -> S:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 -- a coroutine that runs has one
+        canceller = Canceller(run, task)
+        run.stop = canceller.begin
+        run.kept.set()
+        self.keeper.hold(run)
+        try:
+            return await run.carry_on(context, first, resumed=resumed)
+        finally:
+            self.keeper.let_go(run)
+            run.stop = None
+            canceller.end()
+
+    async def outcome(self, run_id: str) -> S:
+        """Wait for the end of a run, whoever carries it out; its exit, or raise its end."""
+        while True:
+            waiting = asyncio.ensure_future(self.keeper.word_of(run_id))
+            try:
+                await asyncio.sleep(0)  # so that nothing is missed after the look
+                summary = await self.store.summary(run_id)
+                if summary.over:
+                    history = replay(await self.store.load(run_id))
+                    return result_of(history, self.plan, run_id)
+                await waiting
+            finally:
+                waiting.cancel()
+
+    async def sweep(self, limit: int, refused: set[str]) -> tuple[list[str], float]:
+        """Whom nobody carries out although somebody should, and when to ask again."""
+        await self._ready()
+        await self.keeper.bury()
+        due = await self.store.due(
+            self.plan.name, self.keeper.now(), limit + len(refused), self.max_crashes
+        )
+        runs = [name for name in due.runs if name not in refused]
+        return runs[:limit], due.next
+
+    async def _ready(self) -> None:
+        if not self._defined:
+            present = self._present
+            await self.store.define(present.fingerprint, present.shape.written())
+            self._defined = True
+        await self.keeper.ready()
+
+    async def _known(self, run_id: str) -> RunSummary:
+        summary = await self.store.summary(run_id)
+        if summary.workflow != self.plan.name:
+            raise RunNotFoundError(
+                f"run {run_id!r} is one of {summary.workflow}, not of {self.plan.name}"
+            )
+        return summary
+
+    async def _accept(self, summary: RunSummary, history: History | None) -> None:
+        """Leave alone what cannot be carried on here. Raises `VersionMismatchError`."""
+        if summary.version == self.plan.version and summary.fingerprint == self.plan.fingerprint:
+            return
+        if history is None:
+            history = replay(await self.store.load(summary.run_id))
+        old = read(await self.store.definition(history.fingerprint))
+        verdict = self._present.verdict(history, old)
+        if verdict.fitness is not Fitness.SAFE:
+            raise verdict.error(summary.run_id, self.plan.name)
+
+    @property
+    def _present(self) -> Present:
+        present = self.plan.present
+        assert present is not None  # noqa: S101 -- a plan with a store has one
+        return present
+
+
+def _same(summary: RunSummary, first: Event, start: Enum, given: Any) -> None:
+    """Refuse to take a run for another of the same name. Raises `RunIdReusedError`."""
+    if isinstance(first, RunStarted) and first.state != start._name_:
+        what = f"from {first.state}, not from {start._name_}"
+    elif isinstance(first, RunStarted) and given is not None and given != (first.patch or {}):
+        fields = [n for n, value in given.items() if (first.patch or {}).get(n) != value]
+        what = f"with other data: {', '.join(fields) or 'fewer fields'}"
+    else:
+        return
+    raise RunIdReusedError(
+        f"run {summary.run_id!r} exists, and was started {what}; pass what it was started with, or "
+        "another run_id"
+    )

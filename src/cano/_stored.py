@@ -1,0 +1,314 @@
+"""A workflow's dealings with its store: what `Workflow` offers where it has one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import suppress
+from math import inf
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from cano._data import encode
+from cano._durable import DurableRun
+from cano._history import replay
+from cano._lives import Lives
+from cano._progress import Parked
+from cano.checkpoints.store import CANCEL, RESOLVE, CheckpointStore, RunSummary
+from cano.context import Context
+from cano.errors import (
+    CheckpointError,
+    DefinitionError,
+    RunEndedError,
+    RunOwnedError,
+    VersionMismatchError,
+)
+from cano.events import Event, RunStarted, StateEntered, TaskCompleted
+from cano.handle import RunHandle
+from cano.tasks.task import S
+
+if TYPE_CHECKING:
+    from cano.workflow import Workflow
+
+D = TypeVar("D")
+_log = logging.getLogger("cano.recovery")
+
+AT_ONCE = 100
+"""How many abandoned runs a scope carries on at once."""
+PAUSE = 0.01
+"""Seconds between two sweeps, at least."""
+
+
+class Stored(Generic[S, D]):
+    """What a workflow does with its store, in one event loop."""
+
+    def __init__(self, workflow: Workflow[S, D], store: CheckpointStore) -> None:
+        plan = workflow._plan
+        assert plan is not None  # noqa: S101 -- the workflow compiles first
+        self.workflow = workflow
+        self.store = store
+        self.lives: Lives[S, D] = Lives(
+            plan, store, lease=workflow.lease, max_crashes=workflow.max_crashes
+        )
+        self.refused: set[str] = set()
+        """Abandoned runs that this workflow cannot carry on."""
+        self._recovered: set[asyncio.Task[Any]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether this belongs to the event loop that runs now."""
+        return self.lives.loop is asyncio.get_running_loop()
+
+    async def run(
+        self,
+        start: S | None,
+        data: D | None,
+        run_id: str | None,
+        tags: Sequence[str],
+        *,
+        wait: bool,
+    ) -> S:
+        """Carry out a run, in the task of whoever awaits this."""
+        run, context, living = self._new(start, data, run_id, tags, wait=wait, background=False)
+        del run, context
+        return await living
+
+    async def start(
+        self,
+        start: S | None,
+        data: D | None,
+        run_id: str | None,
+        tags: Sequence[str],
+        *,
+        wait: bool,
+    ) -> RunHandle[S, D]:
+        """Carry out a run in the background; it is in the store when this returns."""
+        run, context, living = self._new(start, data, run_id, tags, wait=wait, background=True)
+        return await self._handle(run, context, living)
+
+    async def resume(self, run_id: str, *, even_if_stuck: bool) -> S:
+        """Carry on a run, in the task of whoever awaits this."""
+        run, context = self._other(run_id, background=False)
+        return await self.lives.resume(run, context, even_if_stuck=even_if_stuck)
+
+    async def retry(self, run_id: str) -> S:
+        """Reopen a run, and carry it on."""
+        run, context = self._other(run_id, background=False)
+        return await self.lives.retry(run, context)
+
+    async def fork(
+        self, run_id: str, at: int, new_id: str | None, data: D | None
+    ) -> RunHandle[S, D]:
+        """Start a run from where another was."""
+        events = await self.store.load(run_id)
+        if not events:
+            await self.store.summary(run_id)  # raises what is to be said
+        state = _decided(run_id, events, at)
+        plan = self.workflow._plan
+        assert plan is not None  # noqa: S101 -- compiled before
+        member: Any = plan.states.__members__.get(state)
+        if member is None or state not in plan.steps:
+            raise VersionMismatchError(
+                f"run {run_id!r} was in {state} at event {at}, which {plan.name} no longer has"
+            )
+        if data is None and plan.data_type is not None:
+            data = plan.data_type.rebuild(replay(events[:at]).data)
+        run, context, living = self._new(
+            member, data, new_id, (), wait=False, background=True, attach=False
+        )
+        run.origin = (run_id, at)
+        return await self._handle(run, context, living)
+
+    async def recover(self, limit: int) -> list[RunHandle[S, D]]:
+        """Carry on what nobody does, in the background."""
+        names, _ = await self.lives.sweep(limit, self.refused)
+        return [self._revive(name) for name in names]
+
+    def handle(self, run_id: str) -> StoredRun[S, D]:
+        """Reach a run from anywhere."""
+        return StoredRun(run_id, self)
+
+    async def open(self) -> None:
+        """Keep the lease up, and carry on what nobody does, until `close`."""
+        self.lives.keeper.open = True
+        await self.lives.keeper.ready()
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+
+    async def stop_sweeping(self) -> None:
+        """Take up no more runs."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sweeper
+            self._sweeper = None
+
+    async def close(self) -> None:
+        """Let go of the lease."""
+        await self.stop_sweeping()
+        with suppress(CheckpointError):  # the lease then ends by itself
+            await self.lives.keeper.close()
+
+    async def _sweep(self) -> None:
+        keeper = self.lives.keeper
+        while True:
+            later = keeper.lease
+            try:
+                names, due = await self.lives.sweep(AT_ONCE - len(self._recovered), self.refused)
+                for name in names:
+                    self._revive(name)
+                later = min(later, due - keeper.now())
+            except CheckpointError as error:
+                _log.warning("abandoned runs could not be looked for: %s", error)
+            await asyncio.sleep(PAUSE)
+            await keeper.word_of("", later)
+
+    def _revive(self, run_id: str) -> RunHandle[S, D]:
+        run, context = self._other(run_id, background=True)
+        living = self._parkable(self.lives.resume(run, context), run)
+        task = self.workflow._in_background(living, run)
+        self._recovered.add(task)
+        task.add_done_callback(self._recovered.discard)
+        task.add_done_callback(lambda done: self._revived(run_id, done))
+        return RunHandle(run, context, task, self)
+
+    def _revived(self, run_id: str, task: asyncio.Task[Any]) -> None:
+        """A run that was carried on is over, or let go of, or was not to be had."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, RunOwnedError | RunEndedError):
+            return  # somebody else was faster
+        if isinstance(error, VersionMismatchError) and run_id not in self.refused:
+            self.refused.add(run_id)
+        _log.warning("run %r was carried on, and ended with an error", run_id, exc_info=error)
+
+    def _new(
+        self,
+        start: S | None,
+        data: D | None,
+        run_id: str | None,
+        tags: Sequence[str],
+        *,
+        wait: bool,
+        background: bool,
+        attach: bool = True,
+    ) -> tuple[DurableRun[S], Context[Any], Coroutine[Any, Any, S]]:
+        plan, first = self.workflow._begin(start)
+        run = self.lives.new_run(run_id, background=background)
+        run.tags = _tags(tags)
+        context: Context[Any] = Context(run, run.path, self.workflow._data_of(plan, data))
+        named = attach and run_id is not None
+        living = self.lives.live(
+            run, context, first, named=named, with_data=data is not None, wait=wait
+        )
+        return run, context, living
+
+    def _other(self, run_id: str, *, background: bool) -> tuple[DurableRun[S], Context[Any]]:
+        run = self.lives.new_run(run_id, background=background)
+        return run, Context(run, run.path, None)
+
+    async def _handle(
+        self, run: DurableRun[S], context: Context[Any], living: Coroutine[Any, Any, S]
+    ) -> RunHandle[S, D]:
+        task = self.workflow._in_background(self._parkable(living, run), run)
+        kept = asyncio.ensure_future(run.kept.wait())
+        try:
+            await asyncio.wait((task, kept), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            kept.cancel()
+        return RunHandle(run, context, task, self)
+
+    async def _parkable(self, living: Coroutine[Any, Any, S], run: DurableRun[S]) -> Any:
+        """What becomes of a run in the background: its exit, or `Parked` if it was let go to wait."""
+        try:
+            return await living
+        except Parked as parked:
+            run.stop = None
+            return parked
+
+
+class StoredRun(Generic[S, D]):
+    """A run in the store, whoever carries it out, in whatever process."""
+
+    def __init__(self, run_id: str, stored: Stored[S, D]) -> None:
+        self.run_id: str = run_id
+        self._stored = stored
+        self._store = stored.store
+
+    def __repr__(self) -> str:
+        return f"<StoredRun {self.run_id!r} of {self._stored.workflow.name}>"
+
+    async def summary(self) -> RunSummary:
+        """The run at a glance. Raises `RunNotFoundError`."""
+        return await self._store.summary(self.run_id)
+
+    async def result(self) -> S:
+        """Wait for the end, and return the exit; or raise the recorded end, as `Workflow.run` does.
+
+        Nothing is carried out for it: that is up to whoever has the run.
+        """
+        return await self._stored.lives.outcome(self.run_id)
+
+    async def data(self) -> D:
+        """The run's data as last recorded."""
+        kind = self._stored.lives.plan.data_type
+        history = replay(await self._store.load(self.run_id))
+        found: Any = None if kind is None else kind.rebuild(history.data)
+        return found  # type: ignore[no-any-return]
+
+    async def cancel(self) -> None:
+        """Ask for the end; done when the request is recorded. A run that is over stays as it is."""
+        now = self._stored.lives.keeper.now()
+        with suppress(RunEndedError):
+            await self._store.send(self.run_id, CANCEL, b"null", now)
+
+    async def signal(self, name: str, value: object = None, *, key: str = "") -> None:
+        """Send a signal. A second one with the same *key* counts for nothing.
+
+        Raises `RunNotFoundError`, `RunEndedError`.
+        """
+        now = self._stored.lives.keeper.now()
+        await self._store.send(self.run_id, name, encode(value), now, key)
+
+    async def resolve(self, effect: str, value: object = None, *, again: bool = False) -> None:
+        """Say what became of an effect in doubt: it returned *value*, or is to be made *again*."""
+        told = {"effect": effect, "again": True} if again else {"effect": effect, "done": value}
+        now = self._stored.lives.keeper.now()
+        await self._store.send(self.run_id, RESOLVE, encode(told), now)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What is recorded of the run, from its beginning; and what follows, to its end."""
+        seen = 0
+        while True:
+            waiting = asyncio.ensure_future(self._stored.lives.keeper.word_of(self.run_id, 1.0))
+            try:
+                await asyncio.sleep(0)
+                for event in await self._store.load(self.run_id, seen):
+                    seen = event.sequence
+                    yield event
+                if (await self.summary()).over:
+                    return
+                await waiting
+            finally:
+                waiting.cancel()
+
+
+def _tags(tags: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        raise DefinitionError(f"tags={tags!r} is one text; pass a list of them")
+    return tuple(tags)
+
+
+def _decided(run_id: str, events: list[Event], at: int) -> str:
+    """The state that event *at* decided on."""
+    fit = (RunStarted, StateEntered, TaskCompleted)
+    if 1 <= at <= len(events) and isinstance(event := events[at - 1], fit):
+        return event.next if isinstance(event, TaskCompleted) else event.state
+    there = [f"{event.sequence} ({event.state})" for event in events if isinstance(event, fit)]
+    raise CheckpointError(
+        f"run {run_id!r} cannot be forked at event {at}, which decided on no state; these did: "
+        + ", ".join(there[-20:])
+    )
+
+
+__all__ = ["AT_ONCE", "Stored", "StoredRun", "inf"]

@@ -1,0 +1,103 @@
+"""What a store keeps of a split: what its branches came to, so that none runs twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from cano._causes import cause_of, revive
+from cano._history import Visit
+from cano._host import BranchInfo
+from cano._values import ValueType
+from cano.context import Context
+from cano.errors import CheckpointError, ProgressMismatchError
+from cano.events import BranchFailed, BranchFinished, Progress, SplitStarted
+from cano.join import BranchResult, SplitResult
+from cano.policies.policy import Call
+
+T = TypeVar("T")
+ValueOf: TypeAlias = Callable[[int], ValueType]
+
+
+def kept_branch(call: Call[T], value: ValueType, *, undoable: bool) -> Call[T]:
+    """Record what the branch comes to, before the join hears of it."""
+
+    async def branch(ctx: Context[Any]) -> T:
+        index = ctx.branch.index if ctx.branch else 0
+        try:
+            result = await call(ctx)
+            written = value.write(result)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            failed = BranchFailed(index=index, error=repr(error), cause=cause_of(error))
+            await ctx.keep(failed)
+            raise
+        finished = BranchFinished(index=index, value=written, undoable=undoable)
+        await (ctx.record(finished) if undoable else ctx.keep(finished))
+        return result
+
+    return branch
+
+
+async def start_split(ctx: Context[Any], names: Sequence[str]) -> None:
+    """Record which branches there are, before the first begins; a resumed split has the same.
+
+    Raises `ProgressMismatchError` if it has not.
+    """
+    begun: SplitStarted | None = ctx.host.history.visit.of("split", ctx.branch_name)
+    if begun is None:
+        await ctx.record(SplitStarted(names=tuple(names)))
+    elif begun.names != tuple(names):
+        odd = sorted(set(begun.names) ^ set(names))[:5] or ["their order"]
+        raise ProgressMismatchError(
+            f"the split of {ctx.state.name} began with {len(begun.names)} branches, and was resumed "
+            f"with {len(names)}; what differs: {', '.join(odd)}. Make its items from the run data "
+            "alone, in a fixed order"
+        )
+
+
+def known_results(
+    ctx: Context[Any], branches: Sequence[BranchInfo], value_of: ValueOf
+) -> Mapping[int, BranchResult[Any]]:
+    """What branches came to before the run was resumed."""
+    visit = ctx.host.history.visit
+    if not visit.progress:
+        return {}
+    found = {branch.index: visit.of("branch", branch.name) for branch in branches}
+    return {
+        index: _result(branches[index].name, index, event, value_of(index))
+        for index, event in found.items()
+        if event is not None
+    }
+
+
+def recalled(visit: Visit, names: Sequence[str], value_of: ValueOf) -> SplitResult[Any] | None:
+    """The result of a split, as the state after it finds it."""
+    joined = visit.joined
+    if joined is None:
+        return None
+    begun: SplitStarted | None = visit.of("split")
+    names = names if begun is None else begun.names
+    results: list[BranchResult[Any]] = []
+    for index, name in enumerate(names):
+        if (event := visit.of("branch", name)) is not None:
+            results.append(_result(name, index, event, value_of(index)))
+    ended = {result.index for result in results}
+    lost = tuple(index for index in joined.lost if index not in ended)
+    return SplitResult(
+        successes=tuple(result for result in results if result.error is None),
+        errors=tuple(result for result in results if result.error is not None),
+        cancelled=lost,
+        not_started=tuple(i for i in range(len(names)) if i not in ended and i not in lost),
+        reason=joined.reason,
+        names=tuple(names),
+    )
+
+
+def _result(name: str, index: int, event: Progress, value: ValueType) -> BranchResult[Any]:
+    if isinstance(event, BranchFinished):
+        return BranchResult(index, name, value.read(event.value))
+    cause = event.cause if isinstance(event, BranchFailed) else None
+    error = revive(cause) if cause is not None else CheckpointError("lost its cause")
+    return BranchResult(index, name, None, error)
