@@ -14,7 +14,7 @@ from cano import __version__
 from cano.cli.outcome import INTERRUPTED, INVALID, OK, USAGE, CommandError
 from cano.errors import DefinitionError, MissingExtraError
 
-COMMANDS = ("check", "demo", "graph", "run")
+COMMANDS = ("check", "db", "demo", "graph", "run", "runs", "upgrade-check")
 
 
 class _Commands(click.Group):
@@ -28,7 +28,8 @@ class _Commands(click.Group):
             close = get_close_matches(cmd_name, COMMANDS, 1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
             raise click.UsageError(f"there is no command {cmd_name!r}; {hint}", ctx)
-        command: click.Command = import_module(f"cano.cli.{cmd_name}").command
+        file = cmd_name.replace("-", "_")
+        command: click.Command = import_module(f"cano.cli.{file}").command
         return command
 
 
