@@ -94,23 +94,12 @@ from cano.health import Degraded, Health, Healthy, Unhealthy
 from cano.join import BranchResult, SplitResult
 from cano.policies import Bulkhead, Policy, Retry, Timeout
 from cano.resources import Resource, Resources
-from cano.tasks import (
-    Branch,
-    CompensatableTask,
-    Done,
-    More,
-    RouterTask,
-    Signal,
-    SignalTask,
-    Split,
-    SteppedTask,
-    Task,
-    TimerTask,
-)
+from cano.tasks import Branch, RouterTask, Split, Task
 from cano.workflow import Workflow
 
 if TYPE_CHECKING:  # loaded when first asked for, by `__getattr__`
     from cano._migrations import Saved
+    from cano._progress import Signal
     from cano._stored import StoredRun
     from cano.checkpoints import (
         CheckpointStore,
@@ -122,10 +111,21 @@ if TYPE_CHECKING:  # loaded when first asked for, by `__getattr__`
     )
     from cano.executors import process, thread
     from cano.memory import Key, KeyValueStore, MemoryStore
+    from cano.tasks.compensatable import CompensatableTask
+    from cano.tasks.signal import SignalTask
+    from cano.tasks.stepped import Done, More, SteppedTask
+    from cano.tasks.timer import TimerTask
 
 __version__ = "0.1.0"
 
 _LATER = {
+    "CompensatableTask": "cano.tasks.compensatable",
+    "Signal": "cano._progress",
+    "SignalTask": "cano.tasks.signal",
+    "Done": "cano.tasks.stepped",
+    "More": "cano.tasks.stepped",
+    "SteppedTask": "cano.tasks.stepped",
+    "TimerTask": "cano.tasks.timer",
     "CheckpointStore": "cano.checkpoints",
     "MemoryCheckpoints": "cano.checkpoints",
     "SqliteCheckpoints": "cano.checkpoints",

@@ -49,10 +49,8 @@ class Definition(Generic[S, D]):
         self.states: type[S] = states
         if not isinstance(states, EnumType):
             raise DefinitionError(f"states must be an Enum class, not {states!r}")
-        limits = {"timeout": timeout, "rollback_timeout": rollback_timeout, "lease": lease}
-        for limit, seconds in limits.items():
-            if seconds is not None and not seconds > 0:
-                raise DefinitionError(f"{limit}={seconds} leaves a run no time; pass seconds > 0")
+        if not ((timeout is None or timeout > 0) and rollback_timeout > 0 and lease > 0):
+            raise _no_time(timeout=timeout, rollback_timeout=rollback_timeout, lease=lease)
         if max_crashes < 1:
             raise DefinitionError(f"max_crashes={max_crashes} lets no run begin; pass 1 or more")
         self.start: S | None = start
@@ -242,3 +240,13 @@ def _function(state: S, given: Any) -> FunctionTask[S]:
     if not callable(function):
         raise DefinitionError(f"{state.name}: {given!r} is no task; pass an async function")
     return FunctionTask(function)
+
+
+def _no_time(**limits: float | None) -> DefinitionError:
+    return DefinitionError(
+        [
+            f"{name}={seconds} leaves a run no time; pass seconds > 0"
+            for name, seconds in limits.items()
+            if seconds is not None and not seconds > 0
+        ]
+    )

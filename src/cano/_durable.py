@@ -18,11 +18,10 @@ from msgspec.structs import force_setattr, replace
 
 from cano._ends import result_of
 from cano._history import History, Phase, evolve
-from cano._host import Resolution
+from cano._host import Parked, Resolution
 from cano._journal import Journal
 from cano._mailbox import Letter
 from cano._plan import Plan, Step
-from cano._progress import Parked
 from cano._rollback import roll_back
 from cano._run import Run
 from cano.checkpoints.store import CANCEL, RESOLVE, CheckpointStore, Claim, NewRun, Status

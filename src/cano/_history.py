@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -130,6 +131,10 @@ class Visit(msgspec.Struct):
         return self.progress.get((family, branch, name))
 
 
+NO_VISIT = Visit()
+"""Stands for the visit before the first; nothing is ever put into it."""
+
+
 class History(msgspec.Struct):
     """What the events of a run add up to."""
 
@@ -139,7 +144,7 @@ class History(msgspec.Struct):
     state: str = ""
     entered: bool = False
     """Whether the visit to *state* has begun; if not, *state* is where the run goes next."""
-    visit: Visit = msgspec.field(default_factory=Visit)
+    visit: Visit = msgspec.field(default_factory=repeat(NO_VISIT).__next__)  # no call in Python
     before: Visit | None = None
     """The visit before this one, as far as this one wants to know."""
     data: dict[str, bytes] = {}
@@ -220,17 +225,24 @@ def _entered(history: History, event: StateEntered) -> None:
     _patched(history, event.patch)
 
 
+def _visit(history: History) -> Visit:
+    """The visit to note something in. Without a store entries are not kept, and there is but one."""
+    if history.visit is NO_VISIT:
+        history.visit = Visit()
+    return history.visit
+
+
 def _progressed(history: History, event: Progress) -> None:
-    history.visit.progress[event.family, event.branch, event.name] = event
+    _visit(history).progress[event.family, event.branch, event.name] = event
 
 
 def _retried(history: History, event: TaskRetried) -> None:
-    history.visit.progress["attempt", event.branch, ""] = event
+    _visit(history).progress["attempt", event.branch, ""] = event
 
 
 def _saved(history: History, event: CursorSaved) -> None:
-    history.visit.progress.pop(("attempt", event.branch, ""), None)  # the next step has its own
-    history.visit.progress["cursor", event.branch, ""] = event
+    _visit(history).progress.pop(("attempt", event.branch, ""), None)  # the next step has its own
+    _visit(history).progress["cursor", event.branch, ""] = event
     _patched(history, event.patch)
 
 
@@ -247,11 +259,11 @@ def _branched(history: History, event: BranchFinished) -> None:
 
 
 def _joined(history: History, event: SplitJoined) -> None:
-    history.visit.joined = event
+    _visit(history).joined = event
 
 
 def _routed(history: History, event: FailureRouted) -> None:
-    history.visit.routed = event
+    _visit(history).routed = event
 
 
 def _completed(history: History, event: TaskCompleted) -> None:

@@ -86,3 +86,11 @@ class Handover(NamedTuple):
 
 
 NOTHING = Handover()
+
+
+class Parked(BaseException):
+    """The run only waits, and is to be let go until *until* or until something comes."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__(until)
+        self.until = until

@@ -114,9 +114,9 @@ class Plan(msgspec.Struct, Generic[S]):
         self.bodies = self._compile(self.audience.listens if self.audience.observers else None)
         self.steps = self._recording(self.bodies)
         self.undoers = {
-            name: undoers
+            name: registration.task.undoers(Guarding(self, name, ()))
             for name, registration in self.registrations.items()
-            if (undoers := registration.task.undoers(Guarding(self, name, registration.policies)))
+            if registration.task.undoable
         }
 
     def _recording(self, bodies: Mapping[str, Step[S]]) -> Mapping[str, Step[S]]:

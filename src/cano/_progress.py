@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from math import inf, isnan
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from cano._host import Parked
 from cano._values import ValueType, raw, value_type
 from cano.errors import EffectInDoubtError, ProgressMismatchError, SignalTimeoutError
 from cano.events import (
@@ -40,14 +41,6 @@ class Signal(NamedTuple, Generic[T_co]):
 
     name: str
     value: T_co
-
-
-class Parked(BaseException):
-    """The run only waits, and is to be let go until *until* or until something comes."""
-
-    def __init__(self, until: float) -> None:
-        super().__init__(until)
-        self.until = until
 
 
 async def sleep(ctx: Context[Any], seconds: float, name: str, *, park: bool) -> None:

@@ -23,7 +23,6 @@ from cano._history import History, Phase, evolve
 from cano._host import Resolution
 from cano._mailbox import Mailbox
 from cano._plan import Plan, Step
-from cano._rollback import roll_back
 from cano.context import Context
 from cano.errors import (
     CompensationFailedError,
@@ -256,6 +255,8 @@ class Run(Generic[S]):
         """Roll back, if there is anything to undo."""
         if not self.history.standing:
             return []
+        from cano._rollback import roll_back  # noqa: PLC0415 -- only who has to undo pays for it
+
         where = self.path[-1]._name_ if self.path else self.history.state
         await self.record(RollbackStarted(state=where, cause=cause, cancelled=cause is None))
         return await roll_back(self, context)

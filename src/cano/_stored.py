@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from cano._data import encode
 from cano._durable import DurableRun
 from cano._history import replay
+from cano._host import Parked
 from cano._lives import Lives
-from cano._progress import Parked
 from cano.checkpoints.store import CANCEL, RESOLVE, CheckpointStore, RunSummary
 from cano.context import Context
 from cano.errors import (

@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from cano import _progress
 from cano._deadline import Alarm
 from cano._host import NOTHING, BranchInfo, Handover, Host, Lookup
-from cano._progress import Signal
-from cano._values import returns_of, value_type
 from cano.errors import DetachedContextError, NotJoinedError
 from cano.events import Event, Patch
 from cano.join import SplitResult
@@ -28,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from cano._data import Snapshot
+    from cano._progress import Signal
 
     D = TypeVarWithDefault("D", default=Any)
 else:
@@ -181,6 +179,8 @@ class Context(Generic[D]):
         Sleeps and waits without a *name* are told apart by their order within the attempt.
         """
         if self.host.durable:
+            from cano import _progress  # noqa: PLC0415 -- only who has a store pays for it
+
             await _progress.sleep(self, seconds, name, park=False)
         else:
             await asyncio.sleep(seconds)
@@ -199,6 +199,8 @@ class Context(Generic[D]):
         wait itself; see `sleep`. Raises `SignalTimeoutError` after *timeout* seconds, and
         `DataError` for a value that is no *kind*.
         """
+        from cano import _progress  # noqa: PLC0415 -- only who waits for signals pays for it
+
         signal = await _progress.wait(self, _progress.signals(name, kind), timeout, key)
         value: T = signal.value
         return value
@@ -207,6 +209,8 @@ class Context(Generic[D]):
         self, names: Sequence[str], kind: type[T], /, *, timeout: float | None = None, key: str = ""
     ) -> Signal[T]:
         """`wait_signal` for whichever of several comes first: its name and value."""
+        from cano import _progress  # noqa: PLC0415
+
         return await _progress.wait(self, _progress.signals(names, kind), timeout, key)
 
     async def effect(
@@ -230,6 +234,9 @@ class Context(Generic[D]):
         """
         if not self.host.durable:
             return await call()
+        from cano import _progress  # noqa: PLC0415 -- only who has a store pays for it
+        from cano._values import returns_of, value_type  # noqa: PLC0415
+
         said = returns_of(call) if kind is None else kind
         read = value_type(said, f"effect {name!r}")
         return await _progress.effect(self, name, call, read, verify, idempotent=idempotent)

@@ -27,7 +27,7 @@ from heapq import nlargest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from cano import Context, Observer, Retry, RouterTask, Split, Timeout, Workflow
+from cano import CheckpointStore, Context, Observer, Retry, RouterTask, Split, Timeout, Workflow
 from cano.errors import WorkerCrashedError
 from cano.executors import process, thread
 from cano.join import Tolerate
@@ -166,12 +166,16 @@ async def add_up(ctx: Context[Survey]) -> Literal[Step.DONE]:
 
 
 def workflow(
-    workers: int | None = None, *, observers: Sequence[Observer] = ()
+    workers: int | None = None,
+    *,
+    observers: Sequence[Observer] = (),
+    checkpoints: CheckpointStore | None = None,
 ) -> Workflow[Step, Survey]:
     """Everything above, put together; `cano graph cano.demo:workflow` draws it.
 
     A branch whose process dies or hangs is tried again. If that does not help, the survey does
-    without it, as long as at least half of the others succeed.
+    without it, as long as at least half of the others succeed. With *checkpoints* a survey whose
+    own process dies can be resumed, and the branches that were finished are not read again.
     """
     workers = workers or os.cpu_count() or 2
     split = Split.over(
@@ -184,7 +188,15 @@ def workflow(
     )
     again = Retry(attempts=3, on=(WorkerCrashedError, TimeoutError))
     return (
-        Workflow(Step, data=Survey, start=Step.FIND, name="demo", observers=observers, strict=True)
+        Workflow(
+            Step,
+            data=Survey,
+            start=Step.FIND,
+            name="demo",
+            strict=True,
+            observers=observers,
+            checkpoints=checkpoints,
+        )
         .register(Step.FIND, thread(find))
         .register(Step.CHOOSE, Choose())
         .register(Step.READ, split, again, Timeout(60))

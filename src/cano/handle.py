@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from cano._cancel import Canceller
 from cano._data import encode
 from cano._history import Phase
-from cano._progress import Parked
+from cano._host import Parked
 from cano._run import Run
 from cano.context import Context
 from cano.errors import RunEndedError, RunNotFoundError

@@ -69,6 +69,10 @@ class CompensatableTask(Task[S], Generic[S, T]):
 
         return run
 
+    @property
+    def undoable(self) -> bool:
+        return True
+
     def undoers(self, guard: Guard, /) -> Mapping[str, Undoer]:
         undo = guard(self.compensate, *self.compensation_policies, item=True, alone=True)
         return {"": Undoer(undo, self._value(guard))}

@@ -54,9 +54,9 @@ class Branch(Generic[T_co]):
         self.call: Callable[Concatenate[Context[Any], ...], Awaitable[T_co]] = call
         self.policies: tuple[Policy, ...] = policies
         self.name: str | None = name
-        self.compensate: (
-            Callable[Concatenate[Context[Any], Any, ...], Awaitable[None]] | None
-        ) = compensate
+        self.compensate: Callable[Concatenate[Context[Any], Any, ...], Awaitable[None]] | None = (
+            compensate
+        )
         self.compensation_policies: Sequence[Policy] = compensation_policies
 
     def __repr__(self) -> str:
@@ -193,6 +193,10 @@ class Split(Task[S]):
 
         self._recall = self._value_of(guard)
         return run
+
+    @property
+    def undoable(self) -> bool:
+        return any(branch.compensate is not None for branch in self.branches)
 
     def undoers(self, guard: Guard, /) -> Mapping[str, Undoer]:
         value = self._value_of(guard)

@@ -120,6 +120,11 @@ class Task(Generic[S]):
         return cast("frozenset[S]", found) if isinstance(found, frozenset) else None
 
     @property
+    def undoable(self) -> bool:
+        """Whether there is anything to undo; `undoers` then says how."""
+        return False
+
+    @property
     def returns(self) -> Targets:
         """What the return annotation of the verb says; see `cano._graph.Targets`."""
         return describe(self._work).targets
