@@ -14,7 +14,16 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]  # this checkout, whatever is installed
 
-SUBJECTS = ("transitions", "per_request", "split", "memory", "imports", "cancel", "cycle")
+SUBJECTS = (
+    "transitions",
+    "per_request",
+    "split",
+    "memory",
+    "imports",
+    "cancel",
+    "cycle",
+    "durable",
+)
 
 
 def main() -> int:

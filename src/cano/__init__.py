@@ -109,7 +109,8 @@ if TYPE_CHECKING:  # loaded when first asked for, by `__getattr__`
         SqliteCheckpoints,
         Status,
     )
-    from cano.executors import process, thread
+    from cano.executors.process import process
+    from cano.executors.thread import thread
     from cano.memory import Key, KeyValueStore, MemoryStore
     from cano.tasks.compensatable import CompensatableTask
     from cano.tasks.signal import SignalTask

@@ -53,9 +53,13 @@ def _own(cause: Cause) -> Exception | None:
 
 def said(error: BaseException) -> str:
     """What *error* says, as text that can be written down."""
-    if isinstance(error, KeyError) and not isinstance(error, CanoError) and len(error.args) == 1:
-        return writable(str(error.args[0]))  # its str is a repr
-    return writable(str(error))
+    own = isinstance(error, CanoError)
+    try:
+        if isinstance(error, KeyError) and not own and len(error.args) == 1:
+            return writable(str(error.args[0]))  # its str is a repr
+        return writable(str(error))
+    except Exception:  # noqa: BLE001 -- it has nothing to say for itself, but it did happen
+        return "<its str() failed>"
 
 
 def writable(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from array import array
 from collections.abc import Callable
 
 
@@ -24,6 +25,12 @@ def wall_offset(loop: asyncio.AbstractEventLoop) -> float:
     return time.time() - loop.time() if own is None else own  # noqa: TID251 -- here it is
 
 
+_chance: array[int] = array("Q")
+"""Asking the system for chance lets another thread go first; so it is asked rarely."""
+if hasattr(os, "register_at_fork"):  # or the child would use the chance its parent has left
+    os.register_at_fork(after_in_child=lambda: _chance.__delitem__(slice(None)))
+
+
 def time_ordered_id() -> str:
     """A name that nothing else has, made so that later ones sort later.
 
@@ -31,6 +38,7 @@ def time_ordered_id() -> str:
     together.
     """
     milliseconds = int(time.time() * 1000)  # noqa: TID251 -- here it is
-    chance = int.from_bytes(os.urandom(10), "big")
-    high, low = chance >> 68, chance & 0x3FFF_FFFF_FFFF_FFFF
+    if not _chance:
+        _chance.frombytes(os.urandom(16 * 512))
+    high, low = _chance.pop() >> 52, _chance.pop() >> 2
     return f"{milliseconds:012x}{0x7000 | high:04x}{0x8000_0000_0000_0000 | low:016x}"

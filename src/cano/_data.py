@@ -15,6 +15,7 @@ import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from math import isfinite
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast, get_type_hints
@@ -59,19 +60,41 @@ class DataType(Generic[D]):
 
     def snapshot(self, data: D) -> Snapshot:
         """Write every field down. Raises `DataError` naming the field that cannot be."""
-        saved: Snapshot = {}
-        for name, (decode, loose) in self.fields.items():
-            value = getattr(data, name)
-            try:
-                saved[name] = raw = encode(value)
-                if loose or b"null" in raw:
-                    verify(value, raw, decode if loose else None)
-            except Exception as error:
-                raise DataError(
-                    f"{self.kind.__name__}.{name} holds a {type(value).__name__} that cannot be "
-                    f"written down: {error}; keep such objects in resources, not in run data"
-                ) from error
-        return saved
+        return {name: self._write(name, getattr(data, name)) for name in self.fields}
+
+    def changes(self, data: D, known: Mapping[str, bytes]) -> dict[str, msgspec.Raw] | None:
+        """The fields that are not as *known*, written down; None if all are.
+
+        Raises `DataError`, also for what could not be read back as what its field is annotated
+        with: a resume would be too late to find that.
+        """
+        changed: dict[str, msgspec.Raw] | None = None
+        for name in self.fields:
+            raw = self._write(name, getattr(data, name))
+            if raw != known.get(name):
+                self._read(name, raw)
+                if changed is None:
+                    changed = {}
+                changed[name] = msgspec.Raw(raw)
+        return changed
+
+    def _write(self, name: str, value: object) -> bytes:
+        """One field. Raises `DataError`."""
+        kind = type(value)
+        if kind is int or kind is bool or (kind is str and len(cast("str", value)) < _SHORT):
+            with suppress(Exception):  # the long way says what is wrong
+                return _plainly(value)
+        decode, loose = self.fields[name]
+        try:
+            raw = encode(value)
+            if loose or b"null" in raw:
+                verify(value, raw, decode if loose else None)
+        except Exception as error:
+            raise DataError(
+                f"{self.kind.__name__}.{name} holds a {kind.__name__} that cannot be written "
+                f"down: {error}; keep such objects in resources, not in run data"
+            ) from error
+        return raw
 
     def rebuild(self, saved: Mapping[str, bytes]) -> D:
         """A value made of what was saved, whatever the type does when one is made.
@@ -169,6 +192,13 @@ class _PydanticData(DataType[Any]):
                 "resources, not in run data"
             ) from error
         return {name: encode(value) for name, value in dumped.items()}
+
+    def changes(self, data: Any, known: Mapping[str, bytes]) -> dict[str, msgspec.Raw] | None:
+        saved = self.snapshot(data).items()
+        changed = {name: msgspec.Raw(raw) for name, raw in saved if raw != known.get(name)}
+        if changed:
+            self.rebuild(dict(saved))  # raises now what a resume would raise too late
+        return changed or None
 
     def rebuild(self, saved: Mapping[str, bytes]) -> Any:
         text = b",".join([encode(name) + b":" + raw for name, raw in saved.items()])
@@ -296,6 +326,11 @@ def _foreign(part: Any) -> str | None:
     ):  # fmt: skip
         return f"a dict with keys of {type(part.key_type).__name__}"
     return None
+
+
+_SHORT = LARGEST // 12
+"""Texts of fewer characters cannot be too long as JSON."""
+_plainly = msgspec.json.Encoder().encode
 
 
 def encode(value: Any) -> bytes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from typing import Any
 
@@ -26,7 +27,7 @@ from cano._rollback import roll_back
 from cano._run import Run
 from cano.checkpoints.store import CANCEL, RESOLVE, CheckpointStore, Claim, NewRun, Status
 from cano.context import Context
-from cano.errors import CheckpointError
+from cano.errors import CheckpointError, EffectInDoubtError, ProgressMismatchError
 from cano.events import (
     Cause,
     Event,
@@ -51,7 +52,7 @@ class DurableRun(Run[S]):
     """A plan being carried out, and written down."""
 
     __slots__ = (
-        "_inherited", "_may_park", "_resolutions", "journal", "kept", "origin", "stop", "tags",
+        "_inherited", "_may_park", "_resolutions", "ending", "journal", "kept", "origin", "stop", "tags",
     )  # fmt: skip
 
     durable = True
@@ -63,6 +64,8 @@ class DurableRun(Run[S]):
         self.journal: Journal = Journal(store, self.run_id)
         self._may_park = may_park
         self._inherited = 0
+        self.ending: bool = False
+        """Whether its end is being written: what the store tells of that is for others."""
         self._resolutions: dict[str, Resolution] = {}
         self.tags: tuple[str, ...] = ()
         self.origin: tuple[str, int] = ("", 0)
@@ -95,9 +98,13 @@ class DurableRun(Run[S]):
     def defer(self, event: Event, /) -> None:
         self.journal.defer(event)
 
-    async def record(self, event: Event, /) -> None:
+    def record(  # pyright: ignore[reportIncompatibleMethodOverride] -- it is awaited all the same
+        self, event: Event, /
+    ) -> Coroutine[Any, Any, None]:
         """The one door through which a run changes: persist, evolve, announce."""
-        await self.journal.write((event,), self.now(), _ENDS.get(type(event)), self.took_place)
+        status = _ENDS.get(type(event))
+        self.ending = status is not None
+        return self.journal.write((event,), self.now(), status, self.took_place)
 
     def took_place(self, event: Event) -> None:
         """What is on disk counts, and is told."""
@@ -140,6 +147,17 @@ class DurableRun(Run[S]):
         await self.journal.create(run, events, self.took_place)
         return plan.bodies[name] if entered else self.steps[name]
 
+    def failed(self, context: Context[Any], error: BaseException) -> None:
+        """Say that the work of this state ended, unless it is only let go to wait."""
+        if not isinstance(error, Parked):
+            super().failed(context, error)
+
+    def stops(self, error: Exception, /) -> bool:
+        """Whether *error* is this run's own trouble with its history, and no failure of a task."""
+        return self.journal.broken is not None or isinstance(
+            error, EffectInDoubtError | ProgressMismatchError
+        )
+
     def lose(self, error: CheckpointError) -> None:
         """Somebody else has the run: stop, and touch nothing."""
         if self.journal.broken is None:
@@ -154,7 +172,7 @@ class DurableRun(Run[S]):
     def forget(self) -> None:
         """It is not the beginning of a run after all: another of its name exists."""
         self.journal = Journal(self.journal.store, self.run_id)
-        self.history: History = History()
+        self.history = History()
 
     def recall(self, history: History, path: Sequence[str]) -> None:
         """Be what *history* says, having gone along *path*; states that are no more are left out."""
@@ -178,6 +196,10 @@ class DurableRun(Run[S]):
             if self.history.phase is Phase.ROLLING_BACK:
                 return await self.finish_rollback(context)
             return await self.go_forward(context, first)
+        except Exception as error:
+            if self.stops(error):
+                await self.set_aside(error, context)
+            raise
         finally:
             context.close()
 
@@ -185,10 +207,12 @@ class DurableRun(Run[S]):
         """Visit states to the end, or to where the run stops or waits."""
         try:
             if self.cancelled:
-                raise CancelledError  # noqa: TRY301 -- handled as any other, below
+                self.heed_early_cancel(first)
             state = await self.visit_all(context, first)
             await self.record(RunFinished(state=state._name_, patch=context.changes()))
         except Parked as parked:
+            if self.cancelled:  # told of it in the very step it was about to wait
+                await self.end_cancelled(context)
             await self.let_go(Status.WAITING, parked.until)
             if self.listens(RunParked):
                 context.emit(RunParked(until=0.0 if parked.until == inf else parked.until))
@@ -198,15 +222,25 @@ class DurableRun(Run[S]):
             if self.cancelled and self.history.phase is Phase.FINISHED:
                 return self.plan.exits[self.history.state]  # asked for too late
             raise
-        except CheckpointError as error:
-            await self.set_aside(error, context)
-            raise
         except Exception as error:
-            if self.journal.broken is not None:  # the task made something else of it
-                raise self.journal.broken from error
-            await self.end_failed(context, error)
+            if not self.stops(error):
+                await self.end_failed(context, error)
             raise
         return state
+
+    def heed_early_cancel(self, first: Step[S]) -> None:
+        """The end was asked for before this process had the run. Raises `CancelledError`.
+
+        Not where undoable work may have been broken off: it is finished first, as it is when a
+        cancellation comes in its midst, so that it is known and can be undone.
+        """
+        if self.history.entered and self.history.state in self.plan.undoers:
+            assert self.stop is not None  # noqa: S101 -- it is carried out, so it can be stopped
+            self.stop()
+            return
+        if self.history.entered:
+            self.path.append(first[0])
+        raise CancelledError
 
     async def visit_all(self, context: Context[Any], first: Step[S]) -> S:
         """The visits, within the time there is for them."""
@@ -225,17 +259,24 @@ class DurableRun(Run[S]):
         else:
             await self.let_go(Status.RUNNING, 0.0)
 
-    async def set_aside(self, error: CheckpointError, context: Context[Any]) -> None:
+    async def set_aside(self, error: Exception, context: Context[Any]) -> None:
         """Stop where we are. What only a person can mend waits for one."""
-        self.note(error, context)
-        if self.journal.broken is None:
+        broken = self.journal.broken
+        self.note(broken or error, context)
+        if broken is None:
             await self.let_go(Status.IN_DOUBT, inf)
+        elif broken is not error:  # the task made something else of it
+            raise broken from error
 
     async def undo_standing(self, context: Context[Any], cause: Cause | None) -> list[Exception]:
         """Roll back, with the data as last recorded: so would whoever has to go on with it."""
-        if self.history.standing and self.plan.data_type is not None:
-            context.data = self.plan.data_type.rebuild(self.history.data)
+        if self.history.standing:
+            self.recall_data(context)
         return await super().undo_standing(context, cause)
+
+    def recall_data(self, context: Context[Any], /) -> None:
+        if self.plan.data_type is not None:
+            context.data = self.plan.data_type.rebuild(self.history.data)
 
     async def finish_rollback(self, context: Context[Any]) -> S:
         """Go on with a rollback that was broken off, and end as the run would have ended."""
@@ -254,9 +295,15 @@ class DurableRun(Run[S]):
         return result_of(history, self.plan, self.run_id)
 
     async def let_go(self, status: Status, wake: float) -> None:
-        """Give the run up, for anybody to claim from *wake* on."""
+        """Give the run up, for anybody to claim from *wake* on. No cancellation breaks it off."""
         journal = self.journal
-        await journal.store.release(journal.run_id, journal.epoch, status, wake, self.mailbox.last)
+        release = asyncio.ensure_future(
+            journal.store.release(journal.run_id, journal.epoch, status, wake, self.mailbox.last)
+        )
+        while not release.done():
+            with suppress(CancelledError):
+                await asyncio.wait((release,))
+        release.result()
 
     async def look(self) -> None:
         """Fetch what was sent to the run, by whatever process."""
@@ -280,4 +327,5 @@ class DurableRun(Run[S]):
         said = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
         name = msgspec.json.decode(said["effect"], type=str)
         done = bytes(said["done"]) if "done" in said else None
-        self._resolutions[name] = Resolution(number, done)
+        seen = msgspec.json.decode(said["seen"], type=int) if "seen" in said else inf
+        self._resolutions[name] = Resolution(number, done, seen)

@@ -241,8 +241,11 @@ def _retried(history: History, event: TaskRetried) -> None:
 
 
 def _saved(history: History, event: CursorSaved) -> None:
-    _visit(history).progress.pop(("attempt", event.branch, ""), None)  # the next step has its own
-    _visit(history).progress["cursor", event.branch, ""] = event
+    progress = _visit(history).progress
+    # A step that is done never runs again: what it did, tried and waited for ends with it.
+    for key in [key for key in progress if key[1] == event.branch]:
+        del progress[key]
+    progress["cursor", event.branch, ""] = event
     _patched(history, event.patch)
 
 
@@ -291,13 +294,17 @@ def _migrated(history: History, event: RunMigrated) -> None:
         history.entered, history.before = False, None
         history.visit = Visit(history.visit.number)
     else:
-        history.visit = _renamed(history.visit, renamed)
+        history.visit = _renamed(_visit(history), renamed)
         history.before = history.before and _renamed(history.before, renamed)
     history.state = event.state
 
 
 def _renamed(visit: Visit, renamed: Mapping[str, str]) -> Visit:
-    return msgspec.structs.replace(visit, state=renamed.get(visit.state, visit.state))
+    routed = visit.routed
+    if routed is not None:
+        routed = msgspec.structs.replace(routed, next=renamed.get(routed.next, routed.next))
+    state = renamed.get(visit.state, visit.state)
+    return msgspec.structs.replace(visit, state=state, routed=routed)
 
 
 def _rolling_back(history: History, event: RollbackStarted) -> None:
@@ -332,6 +339,14 @@ def _cancelled(history: History, event: RunCancelled) -> None:
 def _reopened(history: History, event: RunReopened) -> None:
     history.cause, history.cancelled = None, False
     history.received[CANCEL] = event.seen
+    # What failed, or waited too long, is to be tried again from the first attempt on.
+    _visit(history).joined = _visit(history).routed = None
+    progress = _visit(history).progress
+    for key in [key for key, done in progress.items() if isinstance(done, _FAILED)]:
+        del progress[key]
+
+
+_FAILED = (BranchFailed, TaskRetried, WaitStarted)
 
 
 _FOLDS: Mapping[type[Event], Callable[[History, Any], None]] = {

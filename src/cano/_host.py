@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Awaitable, Hashable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -32,6 +33,8 @@ class Resolution(NamedTuple):
     number: int
     value: bytes | None
     """What it returned, as JSON; None to make it again."""
+    seen: float = inf
+    """How far the run had come when that was said: of what began later it says nothing."""
 
 
 class Lookup(Protocol):
@@ -74,7 +77,8 @@ class Host(Protocol):
     def listens(self, kind: type[Event], /) -> bool: ...
     def announce(self, event: Event, /) -> None: ...
     def defer(self, event: Event, /) -> None: ...
-    async def record(self, event: Event, /) -> None: ...
+    def stops(self, error: Exception, /) -> bool: ...
+    def record(self, event: Event, /) -> Awaitable[None]: ...
     async def look(self) -> None: ...
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from msgspec.structs import force_setattr
 
@@ -44,7 +44,14 @@ class Journal:
     async def create(self, run: NewRun, events: Sequence[Event], told: Told) -> None:
         """Begin the run with *events*. Raises `RunExistsError`."""
         events = self._number(events, run.time)
-        await self._settle(self.store.create, (run, events), events, told)
+        future = self.store.create(run, events)
+        try:
+            await future
+        except BaseException:
+            self._failed(future, events, told)
+            raise
+        for event in events:
+            told(event)
 
     async def write(
         self, events: Sequence[Event], now: float, status: Status | None, told: Told
@@ -57,9 +64,28 @@ class Journal:
         if self.broken is not None:
             raise self.broken
         events = self._number(events, now)
-        await self._settle(
-            self.store.append, (self.run_id, self.epoch, events, status), events, told
-        )
+        try:
+            future = self.store.append(self.run_id, self.epoch, events, status)
+        except BaseException as error:
+            self.broken = _as_checkpoint_error(error)
+            raise
+        try:
+            await future
+        except BaseException:
+            self._failed(future, events, told)
+            raise
+        for event in events:
+            told(event)
+
+    def _failed(self, future: Future[None], events: Sequence[Event], told: Told) -> None:
+        """What an await that raised means: the append failed, or it is kept and we are cancelled."""
+        if not future.done():
+            self.broken = CheckpointError("an append was broken off; resume the run")
+        elif (error := future.exception()) is not None:
+            self.broken = self.broken or _as_checkpoint_error(error)
+        else:
+            for event in events:
+                told(event)
 
     def _number(self, events: Sequence[Event], now: float) -> Sequence[Event]:
         """Give *events*, and before them what was deferred, their numbers and their time.
@@ -69,31 +95,13 @@ class Journal:
         if self._deferred:
             events = (*self._deferred, *events)
             self._deferred.clear()
+        number = self.sequence
         for event in events:
-            self.sequence += 1
-            force_setattr(event, "sequence", self.sequence)
+            number += 1
+            force_setattr(event, "sequence", number)
             force_setattr(event, "time", now)
+        self.sequence = number
         return events
-
-    async def _settle(
-        self,
-        write: Callable[..., Future[None]],
-        arguments: tuple[Any, ...],
-        events: Sequence[Event],
-        told: Told,
-    ) -> None:
-        future = None
-        try:
-            future = write(*arguments)
-            await future
-        finally:
-            if future is None or not future.done():
-                self.broken = CheckpointError("an append was broken off; resume the run")
-            elif (error := future.exception()) is not None:
-                self.broken = _as_checkpoint_error(error)
-            else:
-                for event in events:
-                    told(event)
 
 
 def _as_checkpoint_error(error: BaseException) -> CheckpointError:

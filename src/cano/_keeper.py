@@ -17,7 +17,7 @@ from typing import Any
 from cano._clock import wall_offset
 from cano._durable import DurableRun
 from cano._process import dead, here, new_owner
-from cano.checkpoints.store import CheckpointStore, Owner
+from cano.checkpoints.store import CheckpointStore, Owner, Status
 from cano.errors import CheckpointError, RunLostError
 
 _log = logging.getLogger("cano.ownership")
@@ -32,6 +32,8 @@ class Keeper:
         self.owner: Owner = new_owner()
         self.held: dict[str, DurableRun[Any]] = {}
         """The runs that are carried out here, by name."""
+        self.dropped: dict[str, int] = {}
+        """Runs that stopped because the store failed: still ours, carried out by nobody."""
         self.open: bool = False
         """Whether a scope keeps the lease up even while there are no runs."""
         self._loop = asyncio.get_running_loop()
@@ -69,6 +71,15 @@ class Keeper:
         """Mind *run* no more."""
         if self.held.get(run.run_id) is run:
             del self.held[run.run_id]
+        if run.journal.broken is not None and not isinstance(run.journal.broken, RunLostError):
+            self.dropped[run.run_id] = run.fence
+
+    async def pick_up(self) -> None:
+        """Let go, in the store too, of the runs it failed. Not at once: it may fail them again."""
+        for run_id, epoch in list(self.dropped.items()):
+            wake = self.now() + self.lease
+            await self.store.release(run_id, epoch, Status.RUNNING, wake)
+            self.dropped.pop(run_id, None)
 
     async def word_of(self, run_id: str, seconds: float = inf) -> None:
         """Wait until something may have happened to the run; an empty name is any run."""
@@ -135,7 +146,7 @@ class Keeper:
 
     def _told(self, run_id: str) -> None:
         run = self.held.get(run_id)
-        if run is not None:
+        if run is not None and not run.ending:
             self._run_errand(run.look())
         for name in (run_id, "") if run_id else tuple(self._waiting):
             for bell in self._waiting.get(name, ()):

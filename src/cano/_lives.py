@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError
+from collections.abc import Coroutine
 from enum import Enum
 from math import inf
 from typing import Any, Generic, TypeVar
 
 from cano._cancel import Canceller
 from cano._causes import revive
+from cano._data import DataType, FieldType
 from cano._durable import DurableRun
 from cano._ends import result_of
 from cano._history import History, replay
@@ -23,7 +25,7 @@ from cano._plan import Plan
 from cano._run import PATH
 from cano._shape import read
 from cano._upgrade import Fitness, Present
-from cano.checkpoints.store import CheckpointStore, RunSummary, Status
+from cano.checkpoints.store import CheckpointStore, Claim, RunSummary, Status
 from cano.context import Context
 from cano.errors import (
     CheckpointError,
@@ -35,7 +37,7 @@ from cano.errors import (
     RunStuckError,
     VersionMismatchError,
 )
-from cano.events import Event, RunStarted, StateEntered
+from cano.events import Event, Patch, RunStarted, StateEntered
 from cano.tasks.task import S
 
 D = TypeVar("D")
@@ -86,8 +88,9 @@ class Lives(Generic[S, D]):
                 return await self._carry(run, context, first, resumed=False)
             while True:
                 run.forget()
-                summary = await self._known(run.run_id)
-                _same(summary, (await self.store.load(run.run_id, 0, 1))[0], start, given)
+                summary = await self.known(run.run_id)
+                begun = (await self.store.load(run.run_id, 0, 1))[0]
+                _same(summary, begun, start, given, self.plan.data_type)
                 try:
                     return await self._take_up(run, context, summary)
                 except RunOwnedError as error:
@@ -99,14 +102,14 @@ class Lives(Generic[S, D]):
         self, run: DurableRun[S], context: Context[Any], *, even_if_stuck: bool = False
     ) -> S:
         """Take up the run of that name where it is."""
-        summary = await self._known(run.run_id)
+        summary = await self.known(run.run_id)
         async with self.plan.resources:
             await self._ready()
             return await self._take_up(run, context, summary, even_if_stuck=even_if_stuck)
 
     async def retry(self, run: DurableRun[S], context: Context[Any]) -> S:
         """Reopen a run that failed or was cancelled, in the state it ended in."""
-        summary = await self._known(run.run_id)
+        summary = await self.known(run.run_id)
         history = replay(await self.store.load(run.run_id))
         if history.undone or history.failures:
             raise CheckpointError(
@@ -116,8 +119,8 @@ class Lives(Generic[S, D]):
         async with self.plan.resources:
             await self._ready()
             await self._accept(summary, history)
-            claim = await self.store.reopen(run.run_id, self.keeper.owner.id, self.keeper.now())
-            run.take_over(claim)
+            store, keeper = self.store, self.keeper
+            await self._take(run, store.reopen(run.run_id, keeper.owner.id, keeper.now()))
             return await self._go_on(run, context)
 
     async def _take_up(
@@ -129,7 +132,9 @@ class Lives(Generic[S, D]):
         even_if_stuck: bool = False,
     ) -> S:
         if summary.over:
-            return result_of(replay(await self.store.load(run.run_id)), self.plan, run.run_id)
+            run.history = history = replay(await self.store.load(run.run_id))
+            self._restore(run, context)
+            return result_of(history, self.plan, run.run_id)
         if summary.crashes >= self.max_crashes and not even_if_stuck:
             raise RunStuckError(
                 f"run {run.run_id!r} was claimed {summary.crashes} times in a row without getting "
@@ -138,13 +143,28 @@ class Lives(Generic[S, D]):
             )
         await self._accept(summary, None)
         if summary.owner:
+            await self.keeper.pick_up()
             await self.keeper.bury()
+        store, keeper = self.store, self.keeper
         try:
-            claim = await self.store.claim(run.run_id, self.keeper.owner.id, self.keeper.now())
+            await self._take(run, store.claim(run.run_id, keeper.owner.id, keeper.now()))
         except RunEndedError:  # somebody else was faster, and is done
             return result_of(replay(await self.store.load(run.run_id)), self.plan, run.run_id)
-        run.take_over(claim)
         return await self._go_on(run, context)
+
+    async def _take(self, run: DurableRun[S], claiming: Coroutine[Any, Any, Claim]) -> None:
+        """Be the owner. What a cancellation found claimed is let go again."""
+        claim = asyncio.ensure_future(claiming)
+        cancelled = False
+        while not claim.done():
+            try:
+                await asyncio.wait((claim,))
+            except CancelledError:
+                cancelled = True
+        run.take_over(claim.result())
+        if cancelled:
+            await run.let_go(Status.RUNNING, 0.0)
+            raise CancelledError
 
     async def _go_on(self, run: DurableRun[S], context: Context[Any]) -> S:
         """From the claim on: bring back what the run was, and carry it out."""
@@ -181,10 +201,14 @@ class Lives(Generic[S, D]):
         if self.plan.data_type is not None:
             context.data = self.plan.data_type.rebuild(history.data)
         before = history.before
-        if before is not None and history.entered:
-            registration = self.plan.registrations.get(before.state)
+        if before is None or not history.entered:
+            return
+        registration = self.plan.registrations.get(before.state)
+        routed = before.routed
+        led = registration.task.targets() if registration else None
+        there = [routed.next] if routed is not None else [to._name_ for to in led or ()]
+        if history.state in there:  # else a router came between, and it was for the router
             split = registration.task.recall(before) if registration else None
-            routed = before.routed
             error = revive(routed.cause) if routed is not None and routed.cause else None
             context.handover = Handover(split, error)
 
@@ -221,6 +245,7 @@ class Lives(Generic[S, D]):
     async def sweep(self, limit: int, refused: set[str]) -> tuple[list[str], float]:
         """Whom nobody carries out although somebody should, and when to ask again."""
         await self._ready()
+        await self.keeper.pick_up()
         await self.keeper.bury()
         due = await self.store.due(
             self.plan.name, self.keeper.now(), limit + len(refused), self.max_crashes
@@ -235,7 +260,8 @@ class Lives(Generic[S, D]):
             self._defined = True
         await self.keeper.ready()
 
-    async def _known(self, run_id: str) -> RunSummary:
+    async def known(self, run_id: str) -> RunSummary:
+        """One of this workflow's runs at a glance. Raises `RunNotFoundError`."""
         summary = await self.store.summary(run_id)
         if summary.workflow != self.plan.name:
             raise RunNotFoundError(
@@ -261,16 +287,32 @@ class Lives(Generic[S, D]):
         return present
 
 
-def _same(summary: RunSummary, first: Event, start: Enum, given: Any) -> None:
+def _same(
+    summary: RunSummary, first: Event, start: Enum, given: Any, kind: DataType[Any] | None
+) -> None:
     """Refuse to take a run for another of the same name. Raises `RunIdReusedError`."""
     if isinstance(first, RunStarted) and first.state != start._name_:
         what = f"from {first.state}, not from {start._name_}"
-    elif isinstance(first, RunStarted) and given is not None and given != (first.patch or {}):
-        fields = [n for n, value in given.items() if (first.patch or {}).get(n) != value]
-        what = f"with other data: {', '.join(fields) or 'fewer fields'}"
+    elif isinstance(first, RunStarted) and (fields := _other(given, first.patch or {}, kind)):
+        what = f"with other data: {', '.join(fields)}"
     else:
         return
     raise RunIdReusedError(
         f"run {summary.run_id!r} exists, and was started {what}; pass what it was started with, or "
         "another run_id"
     )
+
+
+def _other(given: Patch | None, before: Patch, kind: DataType[Any] | None) -> list[str]:
+    """The fields that are not what they were; by value, for a set is written in any order."""
+    if given is None or kind is None:
+        return []
+
+    def same(name: str, field: FieldType | None) -> bool:
+        new, old = given.get(name), before.get(name)
+        if new == old or new is None or old is None or field is None:
+            return new == old
+        return bool(field.decode(bytes(new)) == field.decode(bytes(old)))
+
+    names = sorted({*given, *before})
+    return [name for name in names if not same(name, kind.fields.get(name))]

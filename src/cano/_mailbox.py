@@ -24,7 +24,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._keys: set[str] = set()
         self._letters: dict[str, deque[Letter]] = {}
-        self._bells: set[asyncio.Future[None]] = set()
+        self._bells: dict[asyncio.Future[None], None] = {}  # who waits longest is woken first
         self.last: int = 0
         """The number of the latest letter that came."""
 
@@ -61,11 +61,11 @@ class Mailbox:
         timer = None
         if seconds is not None:
             timer = loop.call_later(max(seconds, 0), _over, bell)
-        self._bells.add(bell)
+        self._bells[bell] = None
         try:
             await bell
         finally:
-            self._bells.discard(bell)
+            del self._bells[bell]
             if timer is not None:
                 timer.cancel()
 

@@ -158,9 +158,9 @@ async def effect(
                 done = kind.read(told.value)
                 await ctx.record(EffectDone(name=name, value=raw(told.value)))
                 return done
-            await ctx.record(EffectIntended(name=name, number=told.number))
+            await ctx.record(EffectIntended(name=name, number=host.mailbox.last))
     elif not idempotent:
-        await ctx.record(EffectIntended(name=name))
+        await ctx.record(EffectIntended(name=name, number=host.mailbox.last))
     value = await call()
     await ctx.record(EffectDone(name=name, value=kind.write(value)))
     return value
@@ -169,12 +169,15 @@ async def effect(
 async def _decided(ctx: Context[Any], intended: EffectIntended) -> Resolution:
     """What a person said of an effect in doubt. Raises `EffectInDoubtError` if nobody has."""
     await ctx.host.look()
-    name = intended.name
+    from shlex import quote  # noqa: PLC0415 -- only who is in doubt pays for it
+
+    name = f"{ctx.branch_name}/{intended.name}" if ctx.branch_name else intended.name
     told = ctx.host.resolutions.get(name)
-    if told is None or told.number <= intended.number:
+    if told is None or told.number <= intended.number or told.seen < intended.sequence:
         raise EffectInDoubtError(
             f"effect {name!r} of {ctx.state.name} had begun when its process died, and may have "
-            f"happened; find out, and say so: cano runs resolve {ctx.run_id} {name} --done VALUE, "
+            f"happened; find out, and say so: cano runs resolve {ctx.run_id} {quote(name)} "
+            "--done VALUE, "
             "or --again. With verify= or idempotent=True nobody need be asked"
         )
     return told

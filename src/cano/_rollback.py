@@ -62,6 +62,7 @@ async def _undo_all(run: Run[Any], context: Context[Any]) -> list[Exception]:
             where = f"{work.state}, branch {work.branch!r}" if work.branch else work.state
             note(error, f"cano: while undoing {where} of run {run.run_id!r}")
             failures.append(error)
+            run.recall_data(context)  # what half an undoing made of it is not kept
             await run.record(
                 CompensationFailed(state=work.state, branch=work.branch, cause=cause_of(error))
             )

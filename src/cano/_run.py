@@ -138,6 +138,13 @@ class Run(Generic[S]):
     async def look(self) -> None:
         """Fetch what was sent to the run: without a store, it is there already."""
 
+    def stops(self, error: Exception, /) -> bool:
+        """Whether *error* is this run's own trouble with its history: without a store, never."""
+        return False
+
+    def recall_data(self, context: Context[Any], /) -> None:
+        """With a store: bring the data back to what was last recorded."""
+
     def defer(self, event: Event, /) -> None:
         """With a store: record *event* together with the next."""
 
@@ -247,7 +254,8 @@ class Run(Generic[S]):
         failures = await self.undo_standing(context, None)
         await self.record(RunCancelled(state=where))
         if failures:
-            raise self.not_undone(failures)
+            asked = [self.cancellation(context)] if self.cancelled else []
+            raise self.not_undone([*asked, *failures])
         if self.cancelled:
             raise self.cancellation(context)
 

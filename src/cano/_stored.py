@@ -8,17 +8,19 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakValueDictionary
 
 from cano._data import encode
 from cano._durable import DurableRun
 from cano._history import replay
 from cano._host import Parked
 from cano._lives import Lives
-from cano.checkpoints.store import CANCEL, RESOLVE, CheckpointStore, RunSummary
+from cano.checkpoints.store import CANCEL, RESOLVE, CheckpointStore, RunSummary, Status
 from cano.context import Context
 from cano.errors import (
     CheckpointError,
     DefinitionError,
+    RunCancelledError,
     RunEndedError,
     RunOwnedError,
     VersionMismatchError,
@@ -53,6 +55,8 @@ class Stored(Generic[S, D]):
         self.refused: set[str] = set()
         """Abandoned runs that this workflow cannot carry on."""
         self._recovered: set[asyncio.Task[Any]] = set()
+        self._handles: WeakValueDictionary[str, RunHandle[S, D]] = WeakValueDictionary()
+        """By run, for those that are parked and carried on again."""
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
@@ -101,9 +105,8 @@ class Stored(Generic[S, D]):
         self, run_id: str, at: int, new_id: str | None, data: D | None
     ) -> RunHandle[S, D]:
         """Start a run from where another was."""
+        await self.lives.known(run_id)
         events = await self.store.load(run_id)
-        if not events:
-            await self.store.summary(run_id)  # raises what is to be said
         state = _decided(run_id, events, at)
         plan = self.workflow._plan
         assert plan is not None  # noqa: S101 -- compiled before
@@ -152,16 +155,25 @@ class Stored(Generic[S, D]):
     async def _sweep(self) -> None:
         keeper = self.lives.keeper
         while True:
-            later = keeper.lease
+            word = asyncio.ensure_future(keeper.word_of(""))
             try:
-                names, due = await self.lives.sweep(AT_ONCE - len(self._recovered), self.refused)
-                for name in names:
-                    self._revive(name)
-                later = min(later, due - keeper.now())
-            except CheckpointError as error:
-                _log.warning("abandoned runs could not be looked for: %s", error)
-            await asyncio.sleep(PAUSE)
-            await keeper.word_of("", later)
+                await asyncio.sleep(0)  # it listens from here on: nothing is missed after the look
+                later = keeper.now() + keeper.lease
+                try:
+                    later = min(later, await self._revive_all())
+                except CheckpointError as error:
+                    _log.warning("abandoned runs could not be looked for: %s", error)
+                await asyncio.sleep(PAUSE)
+                await asyncio.wait((word,), timeout=max(later - keeper.now(), 0))
+            finally:
+                word.cancel()
+
+    async def _revive_all(self) -> float:
+        """Carry on what nobody does; when to ask again."""
+        names, due = await self.lives.sweep(AT_ONCE - len(self._recovered), self.refused)
+        for name in names:
+            self._revive(name)
+        return due
 
     def _revive(self, run_id: str) -> RunHandle[S, D]:
         run, context = self._other(run_id, background=True)
@@ -170,14 +182,18 @@ class Stored(Generic[S, D]):
         self._recovered.add(task)
         task.add_done_callback(self._recovered.discard)
         task.add_done_callback(lambda done: self._revived(run_id, done))
-        return RunHandle(run, context, task, self)
+        known = self._handles.get(run_id)
+        if known is None or not known.parked:
+            return RunHandle(run, context, task, self)
+        known.follow(run, context, task)
+        return known
 
     def _revived(self, run_id: str, task: asyncio.Task[Any]) -> None:
         """A run that was carried on is over, or let go of, or was not to be had."""
         if task.cancelled() or (error := task.exception()) is None:
             return
-        if isinstance(error, RunOwnedError | RunEndedError):
-            return  # somebody else was faster
+        if isinstance(error, RunOwnedError | RunEndedError | RunCancelledError):
+            return  # somebody else was faster, or it was asked to end
         if isinstance(error, VersionMismatchError) and run_id not in self.refused:
             self.refused.add(run_id)
         _log.warning("run %r was carried on, and ended with an error", run_id, exc_info=error)
@@ -193,6 +209,9 @@ class Stored(Generic[S, D]):
         background: bool,
         attach: bool = True,
     ) -> tuple[DurableRun[S], Context[Any], Coroutine[Any, Any, S]]:
+        name: object = run_id
+        if name is not None and not (isinstance(name, str) and name):
+            raise DefinitionError(f"run_id={run_id!r} is no name; pass a text that is not empty")
         plan, first = self.workflow._begin(start)
         run = self.lives.new_run(run_id, background=background)
         run.tags = _tags(tags)
@@ -216,7 +235,8 @@ class Stored(Generic[S, D]):
             await asyncio.wait((task, kept), return_when=asyncio.FIRST_COMPLETED)
         finally:
             kept.cancel()
-        return RunHandle(run, context, task, self)
+        handle = self._handles[run.run_id] = RunHandle(run, context, task, self)
+        return handle
 
     async def _parkable(self, living: Coroutine[Any, Any, S], run: DurableRun[S]) -> Any:
         """What becomes of a run in the background: its exit, or `Parked` if it was let go to wait."""
@@ -251,6 +271,7 @@ class StoredRun(Generic[S, D]):
 
     async def data(self) -> D:
         """The run's data as last recorded."""
+        await self.summary()  # raises for a run that is not there
         kind = self._stored.lives.plan.data_type
         history = replay(await self._store.load(self.run_id))
         found: Any = None if kind is None else kind.rebuild(history.data)
@@ -272,7 +293,13 @@ class StoredRun(Generic[S, D]):
 
     async def resolve(self, effect: str, value: object = None, *, again: bool = False) -> None:
         """Say what became of an effect in doubt: it returned *value*, or is to be made *again*."""
-        told = {"effect": effect, "again": True} if again else {"effect": effect, "done": value}
+        run = await self.summary()
+        if run.status is not Status.IN_DOUBT:
+            raise CheckpointError(
+                f"run {self.run_id!r} is not in doubt, it is {run.status}; nothing was said"
+            )
+        said: dict[str, object] = {"again": True} if again else {"done": value}
+        told = {"effect": effect, **said, "seen": run.sequence}
         now = self._stored.lives.keeper.now()
         await self._store.send(self.run_id, RESOLVE, encode(told), now)
 

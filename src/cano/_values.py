@@ -29,6 +29,8 @@ class ValueType(NamedTuple):
             raw = encode(value)
             if loose or b"null" in raw:
                 verify(value, raw, decode if loose else None)
+            if not loose:
+                decode(raw)  # a wrong annotation is to be found now, not when the value is needed
         except Exception as error:
             raise DataError(
                 f"{self.what} returned a {type(value).__name__} that cannot be written down: "

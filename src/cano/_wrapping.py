@@ -10,7 +10,6 @@ from cano._data import DataType
 from cano._host import NOTHING, Handover
 from cano.context import Context
 from cano.errors import (
-    CheckpointError,
     DataError,
     JoinFailedError,
     RoutingError,
@@ -33,6 +32,7 @@ def recorded(runner: Runner[S], name: str) -> Runner[S]:
 
     async def visit(ctx: Context[Any]) -> S:
         await ctx.host.record(StateEntered(state=name, patch=ctx.changes()))
+        ctx.begin()
         return await runner(ctx)
 
     return visit
@@ -101,9 +101,9 @@ def routed(runner: Runner[S], otherwise: Otherwise[S]) -> Runner[S]:
     async def route(ctx: Context[Any]) -> S:
         try:
             return await runner(ctx)
-        except CheckpointError:  # the run stops where it is: nothing could be recorded of a route
-            raise
         except Exception as error:
+            if ctx.host.stops(error):  # nothing could be recorded of a route
+                raise
             target = next((to for kind, to in otherwise.items() if isinstance(error, kind)), None)
             if target is None:
                 raise

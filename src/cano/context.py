@@ -9,7 +9,6 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import msgspec
 from msgspec.structs import replace
 
 from cano._deadline import Alarm
@@ -251,6 +250,10 @@ class Context(Generic[D]):
         """The name of this branch; empty outside a split."""
         return self.branch.name if self.branch else self._undoing
 
+    def begin(self) -> None:
+        """For the engine: a visit, or a step of one, begins; what has no name is counted anew."""
+        self._attempt, self._named = 1, 0
+
     def next_name(self) -> str:
         """For task models: a name for what has none, the same when the attempt is resumed."""
         self._named += 1
@@ -293,13 +296,7 @@ class Context(Generic[D]):
         """
         if self._kind is None or self.branch is not None or not self.host.durable:
             return None
-        known = self.host.history.data
-        changed = {
-            name: msgspec.Raw(value)
-            for name, value in self._kind.snapshot(self.data).items()
-            if known.get(name) != value
-        }
-        return changed or None
+        return self._kind.changes(self.data, self.host.history.data)
 
     def _placed(self, event: Event) -> Event:
         where = {"state": self._path[-1]._name_, "attempt": self.attempt}

@@ -156,7 +156,7 @@ class EffectIntended(Progress, frozen=True):
 
     family = "effect"
     number: int = 0
-    """The message by which a person had it made again; 0 the first time."""
+    """That of the last message that had come by then: what a person says of it comes later."""
 
 
 class EffectDone(Progress, frozen=True):

@@ -26,7 +26,7 @@ D = TypeVar("D")
 class RunHandle(Generic[S, D]):
     """One run, started or carried on by this process."""
 
-    __slots__ = ("_canceller", "_context", "_run", "_stored", "_task")
+    __slots__ = ("__weakref__", "_canceller", "_context", "_run", "_stored", "_task")
 
     def __init__(
         self,
@@ -41,6 +41,11 @@ class RunHandle(Generic[S, D]):
         self._stored = stored
         self._canceller = Canceller(run, task)
 
+    def follow(self, run: Run[S], context: Context[D], task: asyncio.Task[S]) -> None:
+        """For the sweeper: it was parked, and is carried on here."""
+        self._run, self._context, self._task = run, context, task
+        self._canceller = Canceller(run, task)
+
     def __repr__(self) -> str:
         return repr(self._run).replace("<Run", "<RunHandle", 1)
 
@@ -53,9 +58,19 @@ class RunHandle(Generic[S, D]):
     def status(self) -> str:
         """`new`, `running`, `finished`, `failed` or `cancelled`."""
         phase = self._run.history.phase
+        if self.parked:
+            return "waiting"
         if self._task.done() and not self._run.history.over:  # it ended outside of its states
             phase = Phase.CANCELLED if self._task.cancelled() else Phase.FAILED
         return str(phase)
+
+    @property
+    def parked(self) -> bool:
+        """Whether the run was let go to wait; who carries it on then does so by its name."""
+        task = self._task
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            return False
+        return isinstance(task.result(), Parked)
 
     @property
     def state(self) -> S | None:
@@ -66,7 +81,7 @@ class RunHandle(Generic[S, D]):
     @property
     def done(self) -> bool:
         """Whether the run has ended and let go of its resources."""
-        return self._task.done()
+        return self._task.done() and not self.parked
 
     async def result(self) -> S:
         """Wait for the end and return the exit, or raise what ended the run.
@@ -85,6 +100,8 @@ class RunHandle(Generic[S, D]):
 
     async def data(self) -> D:
         """The run's data as it is now; after `result`, as the run left it."""
+        if self._stored is not None and self.parked:
+            return await self._stored.handle(self.run_id).data()
         return self._context.data
 
     async def cancel(self) -> None:
@@ -93,6 +110,9 @@ class RunHandle(Generic[S, D]):
         A task that does not heed the cancellation is cancelled again every 50 ms. Cancelling a
         run that has ended changes nothing.
         """
+        if self._stored is not None and self.parked:
+            await self._stored.handle(self.run_id).cancel()
+            return
         if self._run.cancelled or self._canceller.over:
             return
         if self._stored is not None:

@@ -153,7 +153,8 @@ class Workflow(Definition[S, D]):
         for finding it in lists.
         """
         if self.checkpoints is not None:
-            return self._durably(start).run(start, data, run_id, tags, wait=wait)
+            self._begin(start)  # its errors come at once; there need not be an event loop yet
+            return self._run_durably(start, data, run_id, tags, wait=wait)
         return self._new_run(start, data, run_id)[-1]
 
     async def start_run(
@@ -216,6 +217,17 @@ class Workflow(Definition[S, D]):
         task.add_done_callback(self._scope.discard)
         task.add_done_callback(run.looked_at)
         return task
+
+    async def _run_durably(
+        self,
+        start: S | None,
+        data: D | None,
+        run_id: str | None,
+        tags: Sequence[str],
+        *,
+        wait: bool,
+    ) -> S:
+        return await self._durably(start).run(start, data, run_id, tags, wait=wait)
 
     def _durably(self, start: S | None = None) -> Stored[S, D]:
         """The side of this workflow that deals with its store. Raises `DefinitionError`."""

@@ -118,7 +118,7 @@ def test_resolve(cano: Cano, path: Path, options: list[str], answer: dict[str, o
     """A person's word on an effect is a message that names the effect."""
     code, out, _ = cano("resolve", "doubts", "charge", *options)
     (message,) = inbox(path, "doubts")
-    assert (0, RESOLVE, answer) == (code, message.name, json.loads(message.value))
+    assert (0, RESOLVE, answer | {"seen": 3}) == (code, message.name, json.loads(message.value))
     assert out.startswith("doubts: told that 'charge' is ")
 
 

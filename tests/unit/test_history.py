@@ -299,7 +299,8 @@ def test_nothing_adds_up_to_nothing() -> None:
     """Without events a run is new, and no two histories share what they hold."""
     one, other = replay([]), replay([])
     one.data["a"] = b"1"
-    one.visit.progress["cursor", "", ""] = CursorSaved()
+    evolve(one, RunStarted(state="A"))
+    evolve(one, CursorSaved())
     one.received["go"] = 1
 
     assert (Phase.NEW, 0, False) == (other.phase, other.sequence, other.over)

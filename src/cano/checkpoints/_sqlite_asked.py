@@ -91,6 +91,12 @@ def apply(batch: Sequence[Asked], changes: Changes) -> list[Any]:
 
 def deliver(batch: Sequence[Asked], answers: Sequence[Any]) -> None:
     """Answer on every loop that asked, once for each."""
+    first = batch[0].loop
+    if all(asked.loop is first for asked in batch):  # as nearly always
+        given = [(asked.answer, answer) for asked, answer in zip(batch, answers, strict=True)]
+        with suppress(RuntimeError):
+            first.call_soon_threadsafe(_give, first, given)
+        return
     loops: dict[AbstractEventLoop, list[tuple[Future[Any], Any]]] = {}
     for asked, answer in zip(batch, answers, strict=True):
         loops.setdefault(asked.loop, []).append((asked.answer, answer))
@@ -101,7 +107,9 @@ def deliver(batch: Sequence[Asked], answers: Sequence[Any]) -> None:
 
 def _give(loop: AbstractEventLoop, given: list[tuple[Future[Any], Any]]) -> None:
     for future, answer in given:
-        if isinstance(answer, BaseException):
+        if answer is None:
+            future.set_result(None)
+        elif isinstance(answer, BaseException):
             future.set_exception(answer)
         else:
             future.set_result(answer)

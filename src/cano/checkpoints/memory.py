@@ -1,7 +1,6 @@
 """Histories in the memory of one process: for tests, and for runs that need not survive it.
 
-It is the contract of `CheckpointStore` written as plainly as it can be; read it before writing a
-store of your own. What every method promises is said there.
+It is the contract of `CheckpointStore`, where every promise is said, written as plainly as can be.
 
 Rule 1: one lock, held for a moment and never across an `await`; within it a method looks and
         writes, or raises and has written nothing.
@@ -40,7 +39,7 @@ from cano.errors import (
     RunNotFoundError,
     RunOwnedError,
 )
-from cano.events import KEPT, Event, RunClaimed, RunReopened
+from cano.events import KEPT, Event, RunClaimed, RunMigrated, RunReopened
 
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(KEPT)
@@ -343,6 +342,8 @@ def _add(run: _Run, events: Sequence[Event]) -> None:
             raise CheckpointError(f"{type(event).__name__} cannot be kept: {error}") from error
     if rows:
         run.events += rows
+        for e in [event for event in events if isinstance(event, RunMigrated)]:
+            run.new = msgspec.structs.replace(run.new, version=e.version, fingerprint=e.fingerprint)
         run.state, run.changed, run.crashes = events[-1].state, events[-1].time, 0
 
 

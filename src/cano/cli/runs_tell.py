@@ -96,7 +96,7 @@ def resolve(  # noqa: PLR0917 -- click passes them by name
             close = get_close_matches(effect, effects, 1)
             hint = f"did you mean {close[0]}?" if close else f"it is about {', '.join(effects)}"
             raise CommandError(f"run {found.run_id} has no {effect!r} in doubt; {hint}", NOT_FOUND)
-        return msgspec.json.encode(answer)
+        return msgspec.json.encode(answer | {"seen": found.sequence})
 
     said = f"told that {plain(effect)!r} is " + ("to be done again" if again else "done")
     return _send(run, url, RESOLVE, decided, said, as_json)

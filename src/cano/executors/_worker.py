@@ -51,7 +51,9 @@ def main() -> None:
     # Never closed by this process, so that their end is its end. Buffered: one read per request.
     requests = os.fdopen(inbox, "rb", closefd=False)
     answers = os.fdopen(outbox, "wb", closefd=False)
-    sys.path[:], sys.argv[:] = pickle.loads(_receive(requests))  # noqa: S301 -- from our parent
+    if not (setup := _receive(requests)):  # the program died at once
+        return
+    sys.path[:], sys.argv[:] = pickle.loads(setup)  # noqa: S301 -- from our parent
     while body := _receive(requests):
         answer = pickle.dumps(_answer(body))
         answers.write(LENGTH.pack(len(answer)))

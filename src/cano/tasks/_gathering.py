@@ -20,7 +20,6 @@ from cano._deadline import AGAIN
 from cano._host import BranchInfo
 from cano.context import Context
 from cano.errors import (
-    CheckpointError,
     DefinitionError,
     JoinFailedError,
     SplitTimeoutError,
@@ -50,9 +49,9 @@ class Gathering:
     """Who runs, who is done, and what it adds up to."""
 
     __slots__ = (
-        "again", "branches", "calls", "ctx", "deadline", "done", "due", "fatal", "filling",
+        "again", "begun", "branches", "calls", "ctx", "deadline", "done", "due", "fatal", "filling",
         "join", "kept", "known", "loop", "losers", "next", "outside", "results", "started", "tally", "tasks",
-        "timeout", "total", "verdict", "watched", "window",
+        "timeout", "total", "undoable", "verdict", "watched", "window",
     )  # fmt: skip
 
     def __init__(
@@ -67,10 +66,15 @@ class Gathering:
         losers: Losers,
         known: Mapping[int, BranchResult[Any]] = {},
         kept: bool = False,
+        undoable: Sequence[bool] = (),
     ) -> None:
         self.ctx = ctx
         self.known = known
-        """What branches came to before the run was resumed."""
+        """What branches came to before the run was resumed, the first to end first."""
+        self.begun = 0
+        """How many branches had begun by then; they too begin in order."""
+        self.undoable = undoable or [False] * len(branches)
+        """Which branches are not left half done: see `must_finish`."""
         self.kept = kept
         """Whether the branches record their ends themselves."""
         self.branches = branches
@@ -104,6 +108,7 @@ class Gathering:
             self.due = timer.when()
             self.deadline = min(self.deadline, self.due)
         try:
+            self.recount()
             self.fill()
             while self.tasks:
                 await self.done
@@ -119,14 +124,31 @@ class Gathering:
             raise self.fatal
         return self.judge()
 
+    def recount(self) -> None:
+        """Judge what is known from before the resume as it was judged then: before anything starts."""
+        for result in self.known.values():
+            if self.verdict is WAIT:
+                ended = self.tally.succeeded + self.tally.failed
+                self.begun = min(ended + self.window, self.total)
+            self.count(result)
+
+    def must_finish(self, index: int) -> bool:
+        """Whether a branch that a crash broke off is finished whatever the verdict.
+
+        It would have been without the crash; and what an undoable one did could not be undone.
+        """
+        waits = self.verdict is PROCEED and self.losers == "wait"
+        return index < self.begun and index not in self.known and (waits or self.undoable[index])
+
     def fill(self) -> None:
         """Start branches while there is room and the join still waits."""
         self.filling = True  # an eager branch may end, and report, within this loop
-        while self.next < self.total and self.verdict is WAIT and len(self.tasks) < self.window:
+        while self.next < self.total and len(self.tasks) < self.window:
             index = self.next
+            if self.verdict is not WAIT and index >= self.begun:
+                break
             self.next = index + 1
-            if index in self.known:
-                self.count(self.known[index])
+            if index in self.known or not (self.verdict is WAIT or self.must_finish(index)):
                 continue
             task = asyncio.Task(
                 self.carry(index),
@@ -143,7 +165,7 @@ class Gathering:
         """Carry out one branch, and report its end."""
         if self.due < inf and self.loop.time() >= self.due:
             self.expire()  # branches that never suspend leave the timer no chance
-        if self.verdict is not WAIT:
+        if self.verdict is not WAIT and not self.must_finish(index):
             self.leave(index)
             return
         self.started = index + 1
@@ -155,11 +177,8 @@ class Gathering:
             value = await self.calls[index](ctx)
         except asyncio.CancelledError:
             self.cancelled(info, ctx)
-        except CheckpointError as error:  # the run has to stop, whatever the join
-            self.break_off(error, index)
         except Exception as error:  # noqa: BLE001 -- the join decides what it means
-            note(error, f"cano: in branch {index} {info.name!r}")
-            self.settle(ctx, BranchResult(index, info.name, None, error))
+            self.failed(info, ctx, error)
         except GeneratorExit:
             self.filling = True  # the loop is gone: nothing can start, and nobody waits
             raise
@@ -173,6 +192,14 @@ class Gathering:
             if ctx._alarm is not None:
                 ctx.close()
             self.leave(index)
+
+    def failed(self, info: BranchInfo, ctx: Context[Any], error: Exception) -> None:
+        """A branch raised; unless the run itself has to stop, that is an affair of the join."""
+        note(error, f"cano: in branch {info.index} {info.name!r}")
+        if ctx.host.stops(error):
+            self.break_off(error, info.index)
+        else:
+            self.settle(ctx, BranchResult(info.index, info.name, None, error))
 
     def cancelled(self, info: BranchInfo, ctx: Context[Any]) -> None:
         """A branch ended by cancellation: ours, or one out of the blue, which is a failure."""
@@ -293,6 +320,7 @@ class Gathering:
     def result(self) -> SplitResult[Any]:
         finished = [result for result in self.results if result is not None]
         without = [i for i, result in enumerate(self.results) if result is None]
+        started = max(self.started, self.begun)
         if self.tally.expired:
             reason = "deadline"
         elif not without:
@@ -302,8 +330,8 @@ class Gathering:
         return SplitResult(
             successes=tuple(result for result in finished if result.error is None),
             errors=tuple(result for result in finished if result.error is not None),
-            cancelled=tuple(i for i in without if i < self.started),
-            not_started=tuple(i for i in without if i >= self.started),
+            cancelled=tuple(i for i in without if i < started),
+            not_started=tuple(i for i in without if i >= started),
             reason=reason,
             names=tuple(branch.name for branch in self.branches),
         )

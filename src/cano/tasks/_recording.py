@@ -27,9 +27,9 @@ def kept_branch(call: Call[T], value: ValueType, *, undoable: bool) -> Call[T]:
         try:
             result = await call(ctx)
             written = value.write(result)
-        except CheckpointError:
-            raise
         except Exception as error:
+            if ctx.host.stops(error):
+                raise
             failed = BranchFailed(index=index, error=repr(error), cause=cause_of(error))
             await ctx.keep(failed)
             raise
@@ -60,15 +60,16 @@ async def start_split(ctx: Context[Any], names: Sequence[str]) -> None:
 def known_results(
     ctx: Context[Any], branches: Sequence[BranchInfo], value_of: ValueOf
 ) -> Mapping[int, BranchResult[Any]]:
-    """What branches came to before the run was resumed."""
+    """What branches came to before the run was resumed, the first to end first."""
     visit = ctx.host.history.visit
     if not visit.progress:
         return {}
-    found = {branch.index: visit.of("branch", branch.name) for branch in branches}
+    found = [(branch, visit.of("branch", branch.name)) for branch in branches]
+    ended = [(branch, event) for branch, event in found if event is not None]
+    ended.sort(key=lambda end: end[1].sequence)
     return {
-        index: _result(branches[index].name, index, event, value_of(index))
-        for index, event in found.items()
-        if event is not None
+        branch.index: _result(branch.name, branch.index, event, value_of(branch.index))
+        for branch, event in ended
     }
 
 
@@ -81,10 +82,11 @@ def recalled(visit: Visit, names: Sequence[str], value_of: ValueOf) -> SplitResu
     names = names if begun is None else begun.names
     results: list[BranchResult[Any]] = []
     for index, name in enumerate(names):
-        if (event := visit.of("branch", name)) is not None:
+        # One that was cancelled while its end was being written is on disk, but did not count.
+        if index not in joined.lost and (event := visit.of("branch", name)) is not None:
             results.append(_result(name, index, event, value_of(index)))
     ended = {result.index for result in results}
-    lost = tuple(index for index in joined.lost if index not in ended)
+    lost = joined.lost
     return SplitResult(
         successes=tuple(result for result in results if result.error is None),
         errors=tuple(result for result in results if result.error is not None),

@@ -51,7 +51,9 @@ class SignalTask(Task[S]):
 
         async def run(ctx: Context[Any]) -> S:
             ctx.item = await _progress.wait(ctx, wanted, self.timeout, "", park=True)
-            return await react(ctx)
+            state = await react(ctx)
+            ctx.item = None
+            return state
 
         return run
 

@@ -172,6 +172,7 @@ class Split(Task[S]):
             for branch, name in zip(self.branches, names, strict=True)
         ]
         static = [BranchInfo(index, name) for index, name in enumerate(names)]
+        undoable = [branch.compensate is not None for branch in self.branches]
         kept = guard.durable
 
         async def run(ctx: Context[Any]) -> S:
@@ -186,6 +187,7 @@ class Split(Task[S]):
                 ctx, made, plan, self.join,
                 timeout=self.timeout, bulkhead=self.bulkhead, losers=self.losers,
                 known=known_results(ctx, made, self._value_of(guard)) if kept else {}, kept=kept,
+                undoable=undoable if self._items is None else undoable * len(made),
             )  # fmt: skip
             result = await gathering.run()
             ctx.handover = Handover(split=result)

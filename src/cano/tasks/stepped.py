@@ -69,6 +69,7 @@ class SteppedTask(Task[S], Generic[S, C]):
                 if ctx.host.durable:
                     event = CursorSaved(value=kept.write(cursor), patch=ctx.changes())
                     await ctx.record(event)
+                    ctx.begin()
                 ctx.item = cursor
             ctx.item = None
             state: S = _state_of(outcome, self.label)
