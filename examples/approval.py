@@ -76,7 +76,9 @@ async def expired(ctx: Context[Expense]) -> Literal[Step.REFUSED]:
 
 
 def expenses() -> Workflow[Step, Expense]:
-    flow = Workflow(Step, data=Expense, start=Step.FILE, checkpoints=MemoryCheckpoints())
+    store = MemoryCheckpoints()
+    # A lease of an hour only spares this example the heartbeats of three days.
+    flow = Workflow(Step, data=Expense, start=Step.FILE, checkpoints=store, lease=3600)
     flow.exits(Step.PAID, Step.REFUSED)
     flow.register(Step.FILE, file)
     flow.register(Step.ASK, Approval(), otherwise={SignalTimeoutError: Step.EXPIRED})

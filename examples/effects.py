@@ -12,7 +12,7 @@ Prints:
     post: yes, there is a parcel 1
     bank has 1 payment, post has 1 parcel
     printer: invoice of order-1, and the process dies
-    in doubt: effect 'invoice' of SHIP had begun when its process died, and may have happened; ...
+    in doubt: effect 'invoice' of SHIP had begun when its process died, and may have happened...resolve order-1 ...
     a person looks into the printer: nothing there, again please
     printer: invoice of order-1
     -> DONE

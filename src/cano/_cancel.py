@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from cano._deadline import AGAIN
-from cano._history import Phase
+from cano._history import OVER, Phase
 from cano._run import Run
 
 
@@ -24,7 +24,7 @@ class Canceller:
     @property
     def over(self) -> bool:
         """Whether there is nothing to cancel any more; resources then go down undisturbed."""
-        return self._task.done() or self._run.history.over
+        return self._task.done() or self._run.phase in OVER
 
     def begin(self) -> None:
         """Cancel, once however often this is called."""
@@ -32,7 +32,7 @@ class Canceller:
             return
         loop = self._task.get_loop()
         self._task.add_done_callback(self._let_go)
-        if self._run.history.phase is Phase.NEW:
+        if self._run.phase is Phase.NEW:
             # Not begun, or setting resources up: told once, and then left alone to take them down.
             self._send()
             self._again = loop.call_later(AGAIN, self._cancel)
@@ -55,7 +55,7 @@ class Canceller:
     def _cancel(self) -> None:
         if self.over:
             return
-        if self._run.history.phase is Phase.RUNNING:
+        if self._run.phase is Phase.RUNNING:
             self._send()
         self._again = self._task.get_loop().call_later(AGAIN, self._cancel)
 

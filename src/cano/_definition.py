@@ -16,7 +16,7 @@ from cano.events import Observer
 from cano.policies.policy import Policy
 from cano.resources import NO_RESOURCES, Resources
 from cano.tasks.function import FunctionTask
-from cano.tasks.task import S, Task
+from cano.tasks.task import Model, S
 
 if TYPE_CHECKING:
     from cano._migrations import Migration, Migrations
@@ -78,7 +78,7 @@ class Definition(Generic[S, D]):
     def register(
         self,
         state: S,
-        task: TaskFunction[D, S] | Task[S],
+        task: TaskFunction[D, S] | Model[S],
         /,
         *policies: Policy,
         otherwise: S | Mapping[type[Exception], S] | None = None,
@@ -92,7 +92,7 @@ class Definition(Generic[S, D]):
         if self._plan is not None:
             self._refuse_changes()
         # A class may be a function and a Task of other states at once, as far as pyright can tell.
-        made: Task[S] = task if isinstance(task, Task) else _function(state, task)  # pyright: ignore[reportUnknownVariableType]
+        made: Model[S] = task if isinstance(task, Model) else _function(state, task)  # pyright: ignore[reportUnknownVariableType]
         if otherwise is not None and not isinstance(otherwise, Mapping):
             otherwise = {Exception: otherwise}
         try:

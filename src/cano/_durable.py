@@ -63,6 +63,7 @@ class DurableRun(Run[S]):
         super().__init__(plan, run_id)
         self.journal: Journal = Journal(store, self.run_id)
         self._may_park = may_park
+        self._history: History | None = History()
         self._inherited = 0
         self.ending: bool = False
         """Whether its end is being written: what the store tells of that is for others."""
@@ -172,12 +173,12 @@ class DurableRun(Run[S]):
     def forget(self) -> None:
         """It is not the beginning of a run after all: another of its name exists."""
         self.journal = Journal(self.journal.store, self.run_id)
-        self.history = History()
+        self._history = History()
 
     def recall(self, history: History, path: Sequence[str]) -> None:
         """Be what *history* says, having gone along *path*; states that are no more are left out."""
         members = self.plan.states.__members__
-        self.history: History = history
+        self._history = history
         self.path[:] = [members[name] for name in path[:-1] if name in members]
         if path and (not history.entered or path[-1] not in members):
             self.path.extend(members[name] for name in path[-1:] if name in members)

@@ -9,10 +9,14 @@ from cano._history import History, Phase
 from cano._plan import Plan
 from cano.errors import (
     CompensationFailedError,
+    JoinFailedError,
     RunCancelledError,
     RunFailedError,
     VersionMismatchError,
+    note,
 )
+from cano.events import Cause
+from cano.join import SplitResult
 from cano.tasks.task import S
 
 
@@ -55,6 +59,18 @@ def _end(history: History, run_id: str) -> Exception:
         cause.message,
         cause.traceback,
     )
-    for note in cause.notes:
-        error.add_note(note)
+    for text in cause.notes:
+        note(error, text)
     return error
+
+
+def refused(cause: Cause, split: SplitResult[Any] | None) -> Exception:
+    """The error that led to a state: of a join that failed all is known, and it is what it was."""
+    if split is None or not split.errors:
+        return revive(cause)
+    message = cause.message.rpartition(" (")[0]  # without the count that a group adds
+    group = JoinFailedError(message, [one.error for one in split.errors if one.error])
+    group.result = split
+    for text in cause.notes:
+        note(group, text)
+    return group

@@ -166,10 +166,10 @@ class History(msgspec.Struct):
     @property
     def over(self) -> bool:
         """Whether the run has come to its end."""
-        return self.phase in _OVER
+        return self.phase in OVER
 
 
-_OVER = frozenset((Phase.FINISHED, Phase.FAILED, Phase.CANCELLED))
+OVER = frozenset((Phase.FINISHED, Phase.FAILED, Phase.CANCELLED))
 
 
 def evolve(history: History, event: Event) -> None:

@@ -129,6 +129,8 @@ class Keeper:
             self._renewal.add_done_callback(_complain)
 
     async def _renew(self) -> None:
+        # Leases are compared with other processes' clocks: ours stood still if the machine slept.
+        self._offset = wall_offset(self._loop)
         now = self.now()
         first = not self._until
         alive = await self.store.renew(self.owner, now, now + self.lease)

@@ -14,10 +14,9 @@ from math import inf
 from typing import Any, Generic, TypeVar
 
 from cano._cancel import Canceller
-from cano._causes import revive
 from cano._data import DataType, FieldType
 from cano._durable import DurableRun
-from cano._ends import result_of
+from cano._ends import refused, result_of
 from cano._history import History, replay
 from cano._host import Handover
 from cano._keeper import Keeper
@@ -132,7 +131,8 @@ class Lives(Generic[S, D]):
         even_if_stuck: bool = False,
     ) -> S:
         if summary.over:
-            run.history = history = replay(await self.store.load(run.run_id))
+            history = replay(await self.store.load(run.run_id))
+            run.recall(history, ())
             self._restore(run, context)
             return result_of(history, self.plan, run.run_id)
         if summary.crashes >= self.max_crashes and not even_if_stuck:
@@ -209,7 +209,7 @@ class Lives(Generic[S, D]):
         there = [routed.next] if routed is not None else [to._name_ for to in led or ()]
         if history.state in there:  # else a router came between, and it was for the router
             split = registration.task.recall(before) if registration else None
-            error = revive(routed.cause) if routed is not None and routed.cause else None
+            error = refused(routed.cause, split) if routed is not None and routed.cause else None
             context.handover = Handover(split, error)
 
     async def _carry(

@@ -39,7 +39,7 @@ from cano.events import (
 )
 from cano.policies.policy import Call, Policy, compose
 from cano.resources import Resources
-from cano.tasks.task import EVERY_BRANCH, Runner, S, Task, Undoer
+from cano.tasks.task import EVERY_BRANCH, Model, Runner, S, Undoer
 from cano.tasks.verb import Wanted, describe, inject
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Registration(msgspec.Struct, Generic[S], frozen=True):
     """A state, what it runs, and how."""
 
     state: S
-    task: Task[S]
+    task: Model[S]
     policies: Sequence[Policy]
     otherwise: Otherwise[S] | None
     targets: frozenset[S] | None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from enum import Enum
 from typing import Any, Generic, NoReturn
 
@@ -26,7 +25,6 @@ from cano._plan import Plan, Step
 from cano.context import Context
 from cano.errors import (
     CompensationFailedError,
-    RoutingError,
     RunCancelledError,
     RunTimeoutError,
     StrayCancelledError,
@@ -52,6 +50,14 @@ PATH = 64
 
 _A_WINDOW = (None,) * PATH
 
+_PLAIN: Mapping[type[Event], Phase] = {
+    RunStarted: Phase.RUNNING,
+    RunFinished: Phase.FINISHED,
+    RunFailed: Phase.FAILED,
+    RunCancelled: Phase.CANCELLED,
+}
+"""What says only how far a run has come, as long as there is nothing else in its history."""
+
 
 class Run(Generic[S]):
     """A plan being carried out.
@@ -60,8 +66,20 @@ class Run(Generic[S]):
     """
 
     __slots__ = (
-        "_elapsed", "_mailbox", "_offset", "_run_id", "_sequence", "audience", "cancelled",
-        "forgotten", "history", "interrupted", "path", "plan", "steps",
+        "_elapsed",
+        "_history",
+        "_mailbox",
+        "_offset",
+        "_phase",
+        "_run_id",
+        "_sequence",
+        "audience",
+        "cancelled",
+        "forgotten",
+        "interrupted",
+        "path",
+        "plan",
+        "steps",
     )  # fmt: skip
 
     durable = False
@@ -71,7 +89,8 @@ class Run(Generic[S]):
         self.plan: Plan[S] = plan
         self.steps: Mapping[str, Step[S]] = plan.steps
         self.audience: Audience = plan.audience
-        self.history: History = History()
+        self._history: History | None = None
+        self._phase = Phase.NEW
         self.path: list[Enum] = []
         self.forgotten: int = 0
         """How many visits are no longer in the path."""
@@ -87,13 +106,25 @@ class Run(Generic[S]):
 
     def __repr__(self) -> str:
         at = f" in {self.path[-1].name}" if self.path else ""
-        return f"<Run {self.run_id!r} of {self.plan.name}: {self.history.phase.value}{at}>"
+        return f"<Run {self.run_id!r} of {self.plan.name}: {self.phase.value}{at}>"
 
     @property
     def run_id(self) -> str:
         if self._run_id is None:
             self._run_id = time_ordered_id()  # a run nobody asks about needs no name
         return self._run_id
+
+    @property
+    def history(self) -> History:
+        """What happened to the run. Without a store most runs never have anything in it."""
+        if self._history is None:
+            self._history = History(phase=self._phase)
+        return self._history
+
+    @property
+    def phase(self) -> Phase:
+        """How far the run has come."""
+        return self._phase if self._history is None else self._history.phase
 
     @property
     def resources(self) -> Resources:
@@ -229,14 +260,19 @@ class Run(Generic[S]):
 
     async def record(self, event: Event, /) -> None:
         """The one door through which a run changes: evolve, announce."""
-        evolve(self.history, event)
-        if self.audience.listens(type(event)):
+        kind = type(event)
+        if self._history is None and (phase := _PLAIN.get(kind)) is not None:
+            self._phase = phase
+        else:
+            evolve(self.history, event)
+        if self.audience.listens(kind):
             self.announce(event)
 
     async def end_failed(self, context: Context[Any], error: Exception) -> None:
         """Close a run that *error* ended, its completed work undone. Raises what it comes to."""
         self.note(error, context)
-        cause = cause_of(error) if self.durable or self.history.standing else None
+        standing = self._history is not None and self._history.standing
+        cause = cause_of(error) if self.durable or standing else None
         failures = await self.undo_standing(context, cause)
         await self.record(_failure(self.path[-1]._name_ if self.path else "", error, cause))
         if failures:
@@ -261,7 +297,7 @@ class Run(Generic[S]):
 
     async def undo_standing(self, context: Context[Any], cause: Cause | None) -> list[Exception]:
         """Roll back, if there is anything to undo."""
-        if not self.history.standing:
+        if self._history is None or not self._history.standing:
             return []
         from cano._rollback import roll_back  # noqa: PLC0415 -- only who has to undo pays for it
 
@@ -336,7 +372,7 @@ class Run(Generic[S]):
 
     def looked_at(self, task: asyncio.Task[S]) -> None:
         """Whoever cancels a run need not wait for it: asyncio is not to complain that nobody did."""
-        if self.history.phase is Phase.CANCELLED and not task.cancelled():
+        if self.phase is Phase.CANCELLED and not task.cancelled():
             task.exception()
 
     def unwatch(self, observer: Observer) -> None:
@@ -355,41 +391,9 @@ class Run(Generic[S]):
 
     def lost(self, returned: object) -> NoReturn:
         """The task returned something that is no state to go to. Raises `RoutingError`."""
-        here = self.path[-1]._name_
-        label = self.plan.registrations[here].task.label
-        states = self.plan.states
-        if isinstance(returned, states):
-            why = f"{returned._name_} has no task and is not an exit; register a task for it"
-        else:
-            why = f"that is no member of {states.__name__}; {_meant(returned, states)}"
-        shown = _short(returned)
-        raise RoutingError(f"{label}, the task of {here}, returned {shown}; {why}") from None
+        from cano._astray import astray  # noqa: PLC0415 -- only a mistake pays for it
 
-
-def _meant(returned: object, states: type[Enum]) -> str:
-    """Which member may have been meant by something that is none."""
-    names = list(states.__members__)
-    asked = getattr(returned, "_name_", returned)
-    if isinstance(asked, str):
-        from difflib import get_close_matches  # noqa: PLC0415 -- only a mistake pays for it
-
-        folded = {name.casefold(): name for name in names[:200]}
-        if close := get_close_matches(asked[:100].casefold(), folded, 1):
-            return f"did you mean {states.__name__}.{folded[close[0]]}?"
-    with suppress(Exception):
-        return f"did you mean {states.__name__}.{states(returned)._name_}?"
-    known = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-    forgot = ". A task without a return statement returns None" if returned is None else ""
-    return f"return one of its members: {known}{forgot}"
-
-
-def _short(value: object) -> str:
-    """The repr of *value*, even if that is long, or raises."""
-    from reprlib import Repr  # noqa: PLC0415 -- only a mistake pays for it
-
-    shown = Repr()
-    shown.maxstring = shown.maxother = 200
-    return shown.repr(value)
+        raise astray(self.plan, self.path[-1]._name_, returned) from None
 
 
 def _failure(where: str, error: Exception, cause: Cause | None) -> RunFailed:

@@ -303,17 +303,21 @@ class StoredRun(Generic[S, D]):
         now = self._stored.lives.keeper.now()
         await self._store.send(self.run_id, RESOLVE, encode(told), now)
 
-    async def events(self) -> AsyncIterator[Event]:
+    def events(self) -> AsyncIterator[Event]:
         """What is recorded of the run, from its beginning; and what follows, to its end."""
-        seen = 0
+        return self.events_after(0)
+
+    async def events_after(self, seen: int) -> AsyncIterator[Event]:
+        """`events`, but for the first *seen*."""
         while True:
             waiting = asyncio.ensure_future(self._stored.lives.keeper.word_of(self.run_id, 1.0))
             try:
                 await asyncio.sleep(0)
+                over = (await self.summary()).over  # asked first, so that what follows is all
                 for event in await self._store.load(self.run_id, seen):
                     seen = event.sequence
                     yield event
-                if (await self.summary()).over:
+                if over:
                     return
                 await waiting
             finally:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cano._cancel import Canceller
 from cano._data import encode
-from cano._history import Phase
+from cano._history import OVER, Phase
 from cano._host import Parked
 from cano._run import Run
 from cano.context import Context
@@ -57,10 +57,10 @@ class RunHandle(Generic[S, D]):
     @property
     def status(self) -> str:
         """`new`, `running`, `finished`, `failed` or `cancelled`."""
-        phase = self._run.history.phase
+        phase = self._run.phase
         if self.parked:
             return "waiting"
-        if self._task.done() and not self._run.history.over:  # it ended outside of its states
+        if self._task.done() and self._run.phase not in OVER:  # it ended outside of its states
             phase = Phase.CANCELLED if self._task.cancelled() else Phase.FAILED
         return str(phase)
 
@@ -141,11 +141,12 @@ class RunHandle(Generic[S, D]):
     def events(self) -> AsyncIterator[Event]:
         """Everything that happens to the run from now on, as it happens, to its end.
 
-        Asked for before the run's first step, it is everything there is.
+        Asked for before the run's first step, it is everything there is. Once a run has been let
+        go to wait, what follows comes from its store: only what that keeps.
         """
         queue: asyncio.Queue[Event] = asyncio.Queue()
         if self._canceller.over:
-            queue.put_nowait(RunCancelled())  # nothing follows: see `_task_end`
+            queue.put_nowait(RunCancelled())  # nothing follows here: see `_task_end`
         tell = queue.put_nowait
         self.watch(tell)
         return self._follow(queue, tell)
@@ -158,7 +159,11 @@ class RunHandle(Generic[S, D]):
                 if event.workflow:
                     yield event
                 if isinstance(event, _LAST):
-                    return
+                    break
+            if self._stored is not None and not event.workflow and self.parked:
+                rest = self._stored.handle(self.run_id).events_after(self._run.history.sequence)
+                async for event in rest:
+                    yield event
         finally:
             waiting.cancel()
             self._run.unwatch(tell)

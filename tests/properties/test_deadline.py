@@ -196,6 +196,7 @@ class Host:
     run_id = "r"
     resources: Any = None
     data_type = None
+    durable = False
 
     def listens(self, kind: Any) -> bool:
         return False

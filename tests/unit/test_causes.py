@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum, auto
 from typing import Any, Literal
 
 import pytest
@@ -10,7 +11,6 @@ from cano import Context, MemoryCheckpoints, RecordedError, SignalTimeoutError, 
 from cano._causes import LONGEST, cause_of, revive
 from cano.checkpoints.store import Status
 from cano.testing import run
-from enum import StrEnum, auto
 
 
 class Step(StrEnum):
@@ -40,7 +40,7 @@ class MuteError(Exception):
 def raised(error: Exception) -> Exception:
     try:
         raise error
-    except Exception as found:  # noqa: BLE001 -- to have a traceback
+    except Exception as found:
         return found
 
 

@@ -316,3 +316,28 @@ def test_the_events_of_an_unknown_run_are_an_error() -> None:
                 pass
 
     run(main())
+
+
+def test_nothing_of_the_end_is_missed() -> None:
+    """Whoever follows a slow store is told of the end too, however it falls."""
+
+    async def main() -> list[int]:
+        world = World()
+        await world.flow(world.store).run(Step.BOOK, run_id="r")
+        lengths: list[int] = []
+        for hundredth in range(40):
+            run_id = f"r{hundredth}"
+            flow = world.flow(world.store)
+
+            async def slow(
+                ctx: Context[Any], seconds: float = hundredth / 100
+            ) -> Literal[Step.END]:
+                await asyncio.sleep(seconds)
+                return Step.END
+
+            await flow.register(Step.SHIP, slow).start_run(Step.BOOK, run_id=run_id)
+            reader = world.flow(FaultyStore(world.store, latency=0.1)).handle(run_id)
+            lengths.append(len([event async for event in reader.events()]))
+        return lengths
+
+    assert [5] * 40 == run(main())

@@ -13,9 +13,9 @@ import pytest
 
 from cano import (
     Context,
+    JoinFailedError,
     MemoryCheckpoints,
     ProgressMismatchError,
-    RecordedError,
     RouterTask,
     Split,
     Workflow,
@@ -154,8 +154,8 @@ def test_a_failed_join_that_was_routed_is_rebuilt() -> None:
 
     (before, failed), (after, recorded) = run(main())
     assert "JoinFailedError" == type(failed).__name__
-    assert isinstance(recorded, RecordedError)
-    assert "JoinFailedError" == recorded.kind
+    assert isinstance(recorded, JoinFailedError)
+    assert after == recorded.result
     assert before.values == after.values
     assert [e.index for e in before.errors] == [e.index for e in after.errors]
 

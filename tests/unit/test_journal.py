@@ -29,10 +29,7 @@ def test_numbers_are_taken_in_order() -> None:
         told: list[Event] = []
         journal = await begun(FaultyStore(MemoryCheckpoints(), latency=0.1), told)
         await asyncio.gather(
-            *(
-                journal.write([StateEntered(state=name)], 2.0, None, told.append)
-                for name in "BCD"
-            )
+            *(journal.write([StateEntered(state=name)], 2.0, None, told.append) for name in "BCD")
         )
         return [(event.sequence, event.state, event.time) for event in told]
 

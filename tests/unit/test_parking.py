@@ -50,7 +50,8 @@ async def leave(ctx: Context[Any]) -> Literal[Step.END]:
 
 
 def waiting(store: CheckpointStore, task: Any = None, **more: Any) -> Workflow[Step, None]:
-    flow = Workflow(Step, checkpoints=store, **more).exits(Step.END)
+    # A day has few heartbeats then.
+    flow = Workflow(Step, checkpoints=store, lease=3600, **more).exits(Step.END)
     return flow.register(Step.WAIT, task or Go()).register(Step.NEXT, leave)
 
 
@@ -159,7 +160,8 @@ def test_a_timeout_leads_elsewhere() -> None:
     """`otherwise` works for a parked wait too."""
 
     async def main() -> Step:
-        flow = Workflow(Step, checkpoints=MemoryCheckpoints()).exits(Step.END, Step.NEXT)
+        flow = Workflow(Step, checkpoints=MemoryCheckpoints(), lease=3600)
+        flow.exits(Step.END, Step.NEXT)
         flow.register(Step.WAIT, Go(), otherwise={SignalTimeoutError: Step.END})
         async with flow:
             return await (await flow.start_run(Step.WAIT)).result()
@@ -308,3 +310,27 @@ def test_waiting_inside_a_function_keeps_the_task() -> None:
             return tasks_of(), await handle.result()
 
     assert (1, Step.END) == run(main())
+
+
+@pytest.mark.parametrize("asked", ["before", "while waiting"])
+def test_a_handle_follows_through_the_waiting(asked: str) -> None:
+    """`events()` goes on where the run goes on: what follows comes from the store."""
+
+    async def main() -> list[str]:
+        async with waiting(MemoryCheckpoints()) as flow:
+            handle = await flow.start_run(Step.WAIT, run_id="r")
+            if asked == "while waiting":
+                await asyncio.sleep(10)
+            told: list[str] = []
+
+            async def follow() -> None:
+                async for event in handle.events():
+                    told.append(type(event).__name__)
+
+            following = asyncio.ensure_future(follow())
+            await asyncio.sleep(10)
+            await handle.signal("go", "now")
+            await following
+            return told
+
+    assert ["SignalReceived", "StateEntered", "RunFinished"] == run(main())[-3:]

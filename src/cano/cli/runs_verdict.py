@@ -65,9 +65,9 @@ def _actions(story: Story, now: float) -> Sequence[str]:
 
 
 def in_doubt(history: History) -> list[str]:
-    """The effects of the present visit that were begun and not finished."""
+    """The effects of the present visit that were begun and not finished, as the run calls them."""
     return [
-        progress.name
+        f"{progress.branch}/{progress.name}" if progress.branch else progress.name
         for progress in history.visit.progress.values()
         if isinstance(progress, EffectIntended)
     ]

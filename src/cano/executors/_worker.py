@@ -56,9 +56,19 @@ def main() -> None:
     sys.path[:], sys.argv[:] = pickle.loads(setup)  # noqa: S301 -- from our parent
     while body := _receive(requests):
         answer = pickle.dumps(_answer(body))
-        answers.write(LENGTH.pack(len(answer)))
-        answers.write(answer)
-        answers.flush()
+        try:
+            answers.write(LENGTH.pack(len(answer)))
+            answers.write(answer)
+            answers.flush()
+        except BrokenPipeError:
+            _die()
+
+
+def _die() -> None:
+    """Be gone, with all that user code started: nobody is there to answer to."""
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 def _close(*ends: int) -> None:
@@ -75,7 +85,7 @@ def _die_with_the_program(outbox: int) -> None:
     watch = select.poll()
     watch.register(outbox, 0)  # no events but the end
     watch.poll()
-    os.killpg(0, signal.SIGKILL)
+    _die()
 
 
 def _receive(requests: Any) -> bytes:

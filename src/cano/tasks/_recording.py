@@ -10,31 +10,40 @@ from cano._history import Visit
 from cano._host import BranchInfo
 from cano._values import ValueType
 from cano.context import Context
-from cano.errors import CheckpointError, ProgressMismatchError
+from cano.errors import CheckpointError, DataError, ProgressMismatchError
 from cano.events import BranchFailed, BranchFinished, Progress, SplitStarted
 from cano.join import BranchResult, SplitResult
 from cano.policies.policy import Call
+from cano.tasks._undoing import undo_at_once
 
 T = TypeVar("T")
 ValueOf: TypeAlias = Callable[[int], ValueType]
 
 
-def kept_branch(call: Call[T], value: ValueType, *, undoable: bool) -> Call[T]:
-    """Record what the branch comes to, before the join hears of it."""
+def kept_branch(call: Call[T], value: ValueType, undo: Call[None] | None) -> Call[T]:
+    """Record what the branch comes to, before the join hears of it.
+
+    What can be undone, but not recorded, is undone at once.
+    """
 
     async def branch(ctx: Context[Any]) -> T:
         index = ctx.branch.index if ctx.branch else 0
         try:
             result = await call(ctx)
-            written = value.write(result)
+            try:
+                written = value.write(result)
+            except DataError as error:
+                if undo is not None:
+                    await undo_at_once(undo, ctx, result, error)
+                raise
         except Exception as error:
             if ctx.host.stops(error):
                 raise
             failed = BranchFailed(index=index, error=repr(error), cause=cause_of(error))
             await ctx.keep(failed)
             raise
-        finished = BranchFinished(index=index, value=written, undoable=undoable)
-        await (ctx.record(finished) if undoable else ctx.keep(finished))
+        finished = BranchFinished(index=index, value=written, undoable=undo is not None)
+        await (ctx.keep(finished) if undo is None else ctx.record(finished))
         return result
 
     return branch

@@ -9,16 +9,17 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 from cano._graph import Targets, targets_of
 from cano._values import ValueType, awaited
 from cano.context import Context
-from cano.errors import CompensationFailedError, RoutingError
+from cano.errors import RoutingError
 from cano.events import TaskCompleted
 from cano.policies.policy import Call, Policy, problems_of
-from cano.tasks.task import Guard, Runner, S, Task, Undoer
+from cano.tasks._undoing import undo_at_once
+from cano.tasks.task import Guard, Model, Runner, S, Undoer
 from cano.tasks.verb import describe
 
 T = TypeVar("T")
 
 
-class CompensatableTask(Task[S], Generic[S, T]):
+class CompensatableTask(Model[S], Generic[S, T]):
     """Do something, and say how to undo it.
 
     When the run fails, or is cancelled, everything that completed is undone, newest first. The
@@ -39,7 +40,7 @@ class CompensatableTask(Task[S], Generic[S, T]):
     compensation_policies: ClassVar[Sequence[Policy]] = ()
     """Around `compensate`, outermost first, such as `(Retry(), Timeout(5))`."""
 
-    async def run(self, ctx: Context[Any], /, *args: Any, **kwargs: Any) -> tuple[S, T]:  # type: ignore[override]
+    async def run(self, ctx: Context[Any], /, *args: Any, **kwargs: Any) -> tuple[S, T]:
         """Do the work; return the next state, and what undoing needs."""
         raise NotImplementedError
 
@@ -61,7 +62,7 @@ class CompensatableTask(Task[S], Generic[S, T]):
                     patch=ctx.changes(),
                 )
             except Exception as error:
-                await _undo_at_once(undo, ctx, output, error)
+                await undo_at_once(undo, ctx, output, error)
                 raise
             await ctx.record(event)
             target: S = state
@@ -128,20 +129,3 @@ def _label(state: Any, ctx: Context[Any], label: str) -> str:
         f"{label} returned {state!r} as next state, which is no member of "
         f"{type(ctx.state).__name__}"
     )
-
-
-async def _undo_at_once(
-    undo: Call[None], ctx: Context[Any], output: object, error: Exception
-) -> None:
-    """Nothing could be recorded of the work, so nobody could undo it later."""
-    undoing = ctx.for_undo(ctx.state, "undo at once", output)
-    try:
-        await undo(undoing)
-    except Exception as failure:  # noqa: BLE001 -- told together with what led here
-        raise CompensationFailedError(
-            f"the output of {ctx.state.name} could not be kept, and its work not undone",
-            [error, failure],
-        ) from error
-    finally:
-        undoing.close()
-    ctx.data = undoing.data

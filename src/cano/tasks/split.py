@@ -203,12 +203,9 @@ class Split(Task[S]):
     def undoers(self, guard: Guard, /) -> Mapping[str, Undoer]:
         value = self._value_of(guard)
         return {
-            EVERY_BRANCH if self._items is not None else name: Undoer(
-                guard(branch.compensate, *branch.compensation_policies, item=True, alone=True),
-                value(index),
-            )
+            EVERY_BRANCH if self._items is not None else name: Undoer(undo, value(index))
             for index, (branch, name) in enumerate(zip(self.branches, self._names(), strict=True))
-            if branch.compensate is not None
+            if (undo := self._undo(guard, branch)) is not None
         }
 
     def recall(self, visit: Visit, /) -> SplitResult[Any] | None:
@@ -216,11 +213,18 @@ class Split(Task[S]):
 
     def _call(self, guard: Guard, branch: Branch[Any], name: str) -> Call[Any]:
         call = guard(branch.call, *branch.policies, item=self._items is not None)
-        undoable = branch.compensate is not None
-        if guard.durable or undoable:
-            value = self._value(guard, branch, name, needed=undoable)
-            call = kept_branch(call, value, undoable=undoable)
-        return shielded(call, then_cancelled=False) if undoable else call
+        undo = self._undo(guard, branch)
+        if guard.durable or undo is not None:
+            value = self._value(guard, branch, name, needed=undo is not None)
+            call = kept_branch(call, value, undo)
+        return call if undo is None else shielded(call, then_cancelled=False)
+
+    @staticmethod
+    def _undo(guard: Guard, branch: Branch[Any]) -> Call[None] | None:
+        """How what the branch did is undone, if it can be."""
+        if branch.compensate is None:
+            return None
+        return guard(branch.compensate, *branch.compensation_policies, item=True, alone=True)
 
     def _value_of(self, guard: Guard) -> ValueOf:
         """How the value of the branch of that index is kept."""

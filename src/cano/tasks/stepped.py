@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum
 from types import UnionType
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
 
 from cano._graph import Targets, targets_of
 from cano._values import awaited
@@ -21,13 +22,15 @@ C_co = TypeVar("C_co", covariant=True)
 S_co = TypeVar("S_co", bound=Enum, covariant=True)
 
 
-class More(NamedTuple, Generic[C_co]):
+@dataclass(frozen=True, slots=True)
+class More(Generic[C_co]):
     """There is more to do, from *cursor* on."""
 
     cursor: C_co
 
 
-class Done(NamedTuple, Generic[S_co]):
+@dataclass(frozen=True, slots=True)
+class Done(Generic[S_co]):  # no tuple: pyright would widen Done(Step.END) to Done[Step]
     """The work is done, and leads to *state*."""
 
     state: S_co

@@ -1,6 +1,6 @@
 """The contract of a task: how the work of a state is carried out.
 
-Everything the engine knows of a processing model is in `Task`: a model is one file beside this
+Everything the engine knows of a processing model is in `Model`: a model is one file beside this
 one, and the engine does not change for it.
 """
 
@@ -68,16 +68,10 @@ class Undoer(NamedTuple):
     """How that was kept."""
 
 
-class Task(Generic[S]):
-    """A processing model. Subclass it, or a model derived from it, and write its verb.
+class Model(Generic[S]):
+    """What the engine knows of a task, whatever method its users write.
 
-    Example::
-
-        class Fetch(Task[Step]):
-            async def run(self, ctx: Context, http: Client) -> Literal[Step.PARSE]:
-                ...
-
-    One task object serves all runs at once; what belongs to a run is in the context.
+    It has no verb of its own, so that a model may declare one with other parameters and results.
     """
 
     policies: ClassVar[Sequence[Policy]] = ()
@@ -94,10 +88,6 @@ class Task(Generic[S]):
     """The method that users of the model write."""
     edge: ClassVar[str] = "returns"
     """What kind of edge leads on from here, in the graph."""
-
-    async def run(self, ctx: Context[Any], /, *args: Any, **kwargs: Any) -> S:
-        """Do the work of a visit and return the next state."""
-        raise NotImplementedError
 
     def bind(self, guard: Guard, /) -> Runner[S]:
         """Compile into the one coroutine function that a visit awaits."""
@@ -139,7 +129,7 @@ class Task(Generic[S]):
     @property
     def _work(self) -> Any:
         """The verb, as it was written; if it was not, what stands in its place."""
-        return getattr(self, self.verb, self.run)
+        return getattr(self, self.verb)
 
     @property
     def label(self) -> str:
@@ -148,6 +138,27 @@ class Task(Generic[S]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} task>"
+
+
+class Task(Model[S]):
+    """A processing model. Subclass it, or a model derived from it, and write its verb.
+
+    Example::
+
+        class Fetch(Task[Step]):
+            async def run(self, ctx: Context, http: Client) -> Literal[Step.PARSE]:
+                ...
+
+    One task object serves all runs at once; what belongs to a run is in the context.
+    """
+
+    async def run(self, ctx: Context[Any], /, *args: Any, **kwargs: Any) -> S:
+        """Do the work of a visit and return the next state."""
+        raise NotImplementedError
+
+    @property
+    def _work(self) -> Any:
+        return getattr(self, self.verb, self.run)
 
 
 def _ours(function: object) -> bool:
