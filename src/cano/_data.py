@@ -15,7 +15,6 @@ import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from functools import lru_cache
 from math import isfinite
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast, get_type_hints
@@ -38,6 +37,8 @@ class FieldType(NamedTuple):
     decode: Callable[[bytes], Any]
     loose: bool
     """Whether it may hold anything, so that what it holds must be looked at when written."""
+    plain: type[Any] | None = None
+    """What it is annotated with, if that is `str`, `int` or `bool`: nothing to look at then."""
 
 
 class DataType(Generic[D]):
@@ -69,22 +70,29 @@ class DataType(Generic[D]):
         with: a resume would be too late to find that.
         """
         changed: dict[str, msgspec.Raw] | None = None
-        for name in self.fields:
-            raw = self._write(name, getattr(data, name))
-            if raw != known.get(name):
+        for name, (_, _, plain) in self.fields.items():
+            value = getattr(data, name)
+            if type(value) is plain and not (plain is str and len(value) > _SHORT):
+                try:
+                    raw = _plainly(value)
+                except Exception:  # noqa: BLE001 -- the long way says what is wrong
+                    raw = self._write(name, value)
+                if raw == known.get(name):
+                    continue
+            else:
+                raw = self._write(name, value)
+                if raw == known.get(name):
+                    continue
                 self._read(name, raw)
-                if changed is None:
-                    changed = {}
-                changed[name] = msgspec.Raw(raw)
+            if changed is None:
+                changed = {}
+            changed[name] = msgspec.Raw(raw)
         return changed
 
     def _write(self, name: str, value: object) -> bytes:
         """One field. Raises `DataError`."""
         kind = type(value)
-        if kind is int or kind is bool or (kind is str and len(cast("str", value)) < _SHORT):
-            with suppress(Exception):  # the long way says what is wrong
-                return _plainly(value)
-        decode, loose = self.fields[name]
+        decode, loose, _ = self.fields[name]
         try:
             raw = encode(value)
             if loose or b"null" in raw:
@@ -291,7 +299,8 @@ def field_type(what: str, hint: Any) -> FieldType:
                 "such objects in resources, or give the field a plain type"
             )
     loose = any(isinstance(part, msgspec.inspect.AnyType) for part in parts)
-    return FieldType(decoder.decode, loose)
+    plain = hint if hint in (str, int, bool) else None
+    return FieldType(decoder.decode, loose, plain)
 
 
 def _parts(info: Any, seen: set[int]) -> Iterator[Any]:

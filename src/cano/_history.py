@@ -116,7 +116,7 @@ class Standing(msgspec.Struct, frozen=True):
     """Why it could not be undone, where that was tried."""
 
 
-class Visit(msgspec.Struct):
+class Visit(msgspec.Struct, gc=False):
     """Being in a state once, and what was done there so far."""
 
     number: int = 0
@@ -135,7 +135,7 @@ NO_VISIT = Visit()
 """Stands for the visit before the first; nothing is ever put into it."""
 
 
-class History(msgspec.Struct):
+class History(msgspec.Struct, gc=False):
     """What the events of a run add up to."""
 
     phase: Phase = Phase.NEW
@@ -207,8 +207,9 @@ def replay(events: Iterable[Event]) -> History:
 
 def _patched(history: History, patch: Patch | None) -> None:
     if patch:
+        data = history.data
         for name, value in patch.items():
-            history.data[name] = bytes(value)
+            data[name] = bytes(value)
 
 
 def _started(history: History, event: RunStarted) -> None:
@@ -222,7 +223,8 @@ def _entered(history: History, event: StateEntered) -> None:
     history.state, history.entered = event.state, True
     history.before = visit if visit.joined is not None or visit.routed is not None else None
     history.visit = Visit(visit.number + 1, event.state)
-    _patched(history, event.patch)
+    if event.patch:
+        _patched(history, event.patch)
 
 
 def _visit(history: History) -> Visit:

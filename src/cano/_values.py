@@ -24,7 +24,7 @@ class ValueType(NamedTuple):
 
     def write(self, value: Any) -> msgspec.Raw:
         """*value* as JSON. Raises `DataError`."""
-        decode, loose = self.field
+        decode, loose, _ = self.field
         try:
             raw = encode(value)
             if loose or b"null" in raw:

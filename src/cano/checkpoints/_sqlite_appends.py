@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,8 +33,8 @@ MOST_KNOWN = 100_000
 _RUN = "INSERT INTO runs (id, run_id, workflow, version, fingerprint, tags, created, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _TAG = "INSERT INTO tags VALUES (?, ?, ?, ?, ?, ?)"
 _EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)"
-_MANY = 64
-_EVENTS = _EVENT + ", (?, ?, ?, ?, ?, ?, ?)" * (_MANY - 1)
+_AT_ONCE = (64, 16, 4, 1)
+"""How many rows one statement may insert; 64 rows stay below the 999 variables of old versions."""
 _END = """
     UPDATE runs SET status = ?, owner = NULL, wake = 0, ended = coalesce(
         ?, (SELECT time FROM events WHERE run = ? ORDER BY sequence DESC LIMIT 1))
@@ -118,15 +119,14 @@ class Appends:
 
     def flush(self) -> None:
         """Write what was gathered."""
-        many = self._db.executemany
         if self._new:
-            many(_RUN, self._new)
-            many(_TAG, self._tags)
+            self._insert(_RUN, self._new)
+            self._insert(_TAG, self._tags)
         if self._events:
-            self._write_events(self._events)
+            self._insert(_EVENT, self._events)
             self.weight += 3 + (self._bytes >> 12) + (len(self._events) >> 4)
         if self._ends:
-            many(_END, self._ends)
+            self._db.executemany(_END, self._ends)
         if self._new or self._events or self._ends:
             self._gather()
 
@@ -134,14 +134,14 @@ class Appends:
         self._new, self._tags, self._events, self._ends = [], [], [], []
         self._bytes = 0
 
-    def _write_events(self, rows: list[tuple[Any, ...]]) -> None:
+    def _insert(self, one: str, rows: list[tuple[Any, ...]]) -> None:
         """Many at once in one statement: between statements the interpreter's lock changes hands."""
-        whole = len(rows) - len(rows) % _MANY
-        for at in range(0, whole, _MANY):
-            values = [value for row in rows[at : at + _MANY] for value in row]
-            self._db.execute(_EVENTS, values)
-        if rows[whole:]:
-            self._db.executemany(_EVENT, rows[whole:])
+        at, execute = 0, self._db.execute
+        for many in _AT_ONCE:
+            while len(rows) - at >= many:
+                values = [value for row in rows[at : at + many] for value in row]
+                execute(_several(one, many), values)
+                at += many
 
     # Events.
 
@@ -278,3 +278,10 @@ def _misplaced(run_id: str, number: int, expected: int) -> CheckpointError:
         f"event {number} of run {run_id!r} cannot be kept before event {expected}, which the store "
         "has not got: an earlier append failed; resume the run"
     )
+
+
+@cache
+def _several(one: str, many: int) -> str:
+    """The statement *one*, for that many rows."""
+    head, _, values = one.rpartition(" VALUES ")
+    return f"{head} VALUES " + ", ".join([values] * many)

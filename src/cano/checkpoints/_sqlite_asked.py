@@ -30,7 +30,7 @@ class Answer(Future[Any]):
         return False
 
 
-class Asked(msgspec.Struct):
+class Asked(msgspec.Struct, gc=False):
     """Something to be done in a transaction, and where the answer is awaited."""
 
     loop: AbstractEventLoop
@@ -41,7 +41,7 @@ class Asked(msgspec.Struct):
         return None
 
 
-class AskedToCreate(Asked):
+class AskedToCreate(Asked, gc=False):
     """See `CheckpointStore.create`."""
 
     new: NewRun
@@ -52,7 +52,7 @@ class AskedToCreate(Asked):
         changes.create(self.new, self.events, self.bodies)
 
 
-class AskedToAppend(Asked):
+class AskedToAppend(Asked, gc=False):
     """See `CheckpointStore.append`."""
 
     run_id: str

@@ -62,7 +62,13 @@ class Writer:
         self._codec = codec
         self._patience = patience
         self.readers: Readers = readers
-        self._queue: SimpleQueue[Asked | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[Asked]] = SimpleQueue()
+        self._gathered: dict[AbstractEventLoop, list[Asked]] = {}
+        """By loop, what is asked for in its present turn."""
+        self._rest: list[Asked] = []
+        """What was asked for after a request to close."""
+        self._crowd = False
+        """Whether the last transaction was for several: then there is more to come."""
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._listeners: dict[object, tuple[AbstractEventLoop, Callable[[str], None]]] = {}
@@ -128,7 +134,7 @@ class Writer:
         """See `CheckpointStore.listen`."""
         me = object()
         self._listeners[me] = (loop, tell)
-        self._put(None)  # makes the thread look up
+        self._put(())  # makes the thread look up
 
         def stop() -> None:
             self._listeners.pop(me, None)
@@ -136,10 +142,24 @@ class Writer:
         return stop
 
     def _ask(self, asked: Asked) -> None:
-        busy(asked.loop, 1)
-        self._put(asked)
+        """Take a place. Where many ask, the thread is woken once for all of a turn of the loop.
 
-    def _put(self, asked: Asked | None) -> None:
+        Woken by the first of them it would begin with that one, and get in the way of the others.
+        """
+        loop = asked.loop
+        busy(loop, 1)
+        if (gathered := self._gathered.get(loop)) is not None:
+            gathered.append(asked)
+        elif self._crowd:
+            self._gathered[loop] = [asked]
+            loop.call_soon(self._hand_over, loop)
+        else:
+            self._put((asked,))
+
+    def _hand_over(self, loop: AbstractEventLoop) -> None:
+        self._put(self._gathered.pop(loop))
+
+    def _put(self, asked: Sequence[Asked]) -> None:
         self._queue.put(asked)
         if self._thread is None:
             self._start()
@@ -172,22 +192,24 @@ class Writer:
 
     def _take(self) -> list[Asked]:
         """What is queued, up to a request to close; nothing if it is time to look around."""
-        batch: list[Asked] = []
+        batch, self._rest = self._rest, []
         get = self._queue.get
         with suppress(Empty):
-            asked = get(timeout=POLL if self._listeners else None)
-            while True:
-                if asked is not None:
-                    batch.append(asked)
-                if isinstance(asked, AskedToClose) or len(batch) == MOST_AT_ONCE:
-                    break
-                asked = get(block=False)
+            if not batch:
+                batch += get(timeout=POLL if self._listeners else None)
+            while len(batch) < MOST_AT_ONCE:
+                batch += get(block=False)
+        self._crowd = len(batch) > 1
+        for place, asked in enumerate(batch):
+            if isinstance(asked, AskedToClose):
+                self._rest = batch[place + 1 :]
+                return batch[: place + 1]
         return batch
 
     def _retire(self) -> bool:
         """Whether this thread may end: nobody asked for anything since it closed the file."""
         self._thread = None
-        if self._queue.empty():
+        if self._queue.empty() and not self._rest:
             return True  # whoever asks from now on sees that there is no thread, and starts one
         with self._starting:
             if self._thread is None:
