@@ -16,10 +16,12 @@ from cano.tasks.task import S
 def compiled(plan: Plan[S], kind: type[Any] | None, leads: _check.Leads) -> list[str]:
     """Compile *plan*, whose run data is of *kind*; every problem there is."""
     found: list[str] = []
-    plan.data_type = _data_type(kind, found)
+    if kind is not None:
+        plan.data_type = _data_type(kind, found)
     observers = plan.audience.observers
     found += _check.problems(plan.states, plan.registrations, plan.exits, leads, plan.timeout)
-    found += _audience.problems(observers)
+    if observers:
+        found += _audience.problems(observers)
     try:
         plan.compile()
     except Exception:
@@ -36,9 +38,7 @@ def audience(observers: Any) -> Audience:
     return Audience(observers) if observers else NOBODY
 
 
-def _data_type(kind: type[Any] | None, found: list[str]) -> DataType[Any] | None:
-    if kind is None:
-        return None
+def _data_type(kind: type[Any], found: list[str]) -> DataType[Any] | None:
     try:
         anything: Any = kind
         return data_type(anything)

@@ -48,6 +48,9 @@ _ENDS: Mapping[type[Event], Status] = {
 }
 
 
+_OWN_TROUBLE = (EffectInDoubtError, ProgressMismatchError)
+
+
 class DurableRun(Run[S]):
     """A plan being carried out, and written down."""
 
@@ -115,6 +118,14 @@ class DurableRun(Run[S]):
             force_setattr(event, "workflow", self.plan.name)
             self.tell(event)
 
+    def tell(self, told: Event) -> None:
+        """Tell the observers of *told*, whose envelope is filled in."""
+        for observer in self.audience[type(told)]:
+            try:
+                observer(told)
+            except Exception as error:  # noqa: BLE001 -- an observer never changes a run
+                self.audience.dismiss(observer, told, error)
+
     def announce(self, event: Event, /) -> None:
         """Tell the observers of something that is not kept."""
         self.tell(
@@ -155,9 +166,10 @@ class DurableRun(Run[S]):
 
     def stops(self, error: Exception, /) -> bool:
         """Whether *error* is this run's own trouble with its history, and no failure of a task."""
-        return self.journal.broken is not None or isinstance(
-            error, EffectInDoubtError | ProgressMismatchError
-        )
+        if self.journal.broken is not None or isinstance(error, _OWN_TROUBLE):
+            return True
+        # A task may have met it in a group of its own tasks.
+        return isinstance(error, ExceptionGroup) and error.subgroup(_OWN_TROUBLE) is not None
 
     def lose(self, error: CheckpointError) -> None:
         """Somebody else has the run: stop, and touch nothing."""

@@ -93,7 +93,7 @@ class Plan(msgspec.Struct, Generic[S]):
     steps: Mapping[str, Step[S]] = {}
     bodies: Mapping[str, Step[S]] = {}
     """The steps without recording the entry, for visits that had begun before."""
-    undoers: Mapping[str, Mapping[str, Undoer]] = {}
+    undoers: dict[str, Mapping[str, Undoer]] = {}
     """By state and branch, how completed work is undone."""
     compiled_for_all: Mapping[str, Step[S]] | None = None
 
@@ -113,11 +113,9 @@ class Plan(msgspec.Struct, Generic[S]):
         """Fill in the steps."""
         self.bodies = self._compile(self.audience.listens if self.audience.observers else None)
         self.steps = self._recording(self.bodies)
-        self.undoers = {
-            name: registration.task.undoers(Guarding(self, name, ()))
-            for name, registration in self.registrations.items()
-            if registration.task.undoable
-        }
+        for name, registration in self.registrations.items():
+            if registration.task.undoable:
+                self.undoers[name] = registration.task.undoers(Guarding(self, name, ()))
 
     def _recording(self, bodies: Mapping[str, Step[S]]) -> Mapping[str, Step[S]]:
         """With a store: *bodies*, each behind the record of its entry."""

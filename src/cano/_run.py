@@ -354,11 +354,6 @@ class Run(Generic[S]):
             sequence=sequence,
             time=self.now() if elapsed is None else self._offset + elapsed(),
         )
-        self.tell(told)
-
-    def tell(self, told: Event) -> None:
-        """Tell the observers of *told*, whose envelope is filled in."""
-        event = told
         for observer in self.audience[type(event)]:
             try:
                 observer(told)

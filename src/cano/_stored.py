@@ -286,8 +286,11 @@ class StoredRun(Generic[S, D]):
     async def signal(self, name: str, value: object = None, *, key: str = "") -> None:
         """Send a signal. A second one with the same *key* counts for nothing.
 
-        Raises `RunNotFoundError`, `RunEndedError`.
+        Raises `RunNotFoundError`, `RunEndedError`, and `DefinitionError` for a name that begins
+        with "cano.": those are kept for requests.
         """
+        if name.startswith("cano."):
+            raise DefinitionError(f'signal {name!r}: names that begin with "cano." are taken')
         now = self._stored.lives.keeper.now()
         await self._store.send(self.run_id, name, encode(value), now, key)
 

@@ -38,6 +38,7 @@ class Context(Generic[D]):
         "_alarm",
         "_attempt",
         "_attempted",
+        "_durable",
         "_kind",
         "_named",
         "_outer_deadline",
@@ -58,13 +59,14 @@ class Context(Generic[D]):
     def __init__(self, host: Host, path: list[Enum], data: D) -> None:
         self.host: Host = host
         self._kind = host.data_type
+        self._durable = host.durable
         self._path = path
         self._alarm: Alarm | None = None
         self._outer_deadline = inf
         self.data = data
         self._attempt = 1
         self._attempted: Enum | None = None
-        self._named = 0
+        self._named = (0, 0)
         self._undoing = ""
         self.branch: BranchInfo | None = None
         """The branch this is, inside a split."""
@@ -107,7 +109,6 @@ class Context(Generic[D]):
     def attempt(self, number: int) -> None:
         self._attempt = number
         self._attempted = self._path[-1]
-        self._named = 0
 
     @property
     def deadline(self) -> float:
@@ -252,12 +253,14 @@ class Context(Generic[D]):
 
     def begin(self) -> None:
         """For the engine: a visit, or a step of one, begins; what has no name is counted anew."""
-        self._attempt, self._named = 1, 0
+        self._attempt, self._named = 1, (0, 0)
 
     def next_name(self) -> str:
         """For task models: a name for what has none, the same when the attempt is resumed."""
-        self._named += 1
-        return f"{self.attempt}.{self._named}"
+        attempt, (latest, number) = self.attempt, self._named
+        number = number + 1 if latest == attempt else 1
+        self._named = (attempt, number)
+        return f"{attempt}.{number}"
 
     def listens(self, kind: type[Event], /) -> bool:
         """Whether anybody wants events of *kind*; what nobody wants need not be built."""

@@ -54,7 +54,8 @@ class Workflow(Definition[S, D]):
             process; None keeps nothing.
         rollback_timeout: seconds for undoing the completed work of a run that failed.
         lease: seconds after which the runs of a process that is not heard of may be taken over.
-        max_crashes: how often in a row a run may take its process down before it is set aside.
+        max_crashes: how often in a row a run may be taken over from a lost process without getting
+            any further; then it is set aside as stuck.
     """
 
     @overload

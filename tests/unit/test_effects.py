@@ -482,3 +482,30 @@ def test_the_key_is_the_same_in_every_life() -> None:
         return seen
 
     assert [("r/1/PAY", 1, 1), ("r/1/PAY", 1, 2), ("r/1/PAY", 2, 2)] == run(main())
+
+
+def test_doubt_in_a_group_of_tasks_stops_the_run() -> None:
+    """An effect in doubt is no failure of the task, even where the task's own group raises it."""
+
+    async def main() -> Status:
+        store = MemoryCheckpoints()
+
+        def make(store: Any) -> Workflow[Step, None]:
+            async def grouped(ctx: Context[Any]) -> Literal[Step.END]:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(ctx.effect("pay", paid))
+                return Step.END
+
+            return Workflow(Step, checkpoints=store).register(Step.PAY, grouped).exits(Step.END)
+
+        async def paid() -> str:
+            return "paid"
+
+        with pytest.raises(BaseException):  # noqa: B017, PT011 -- the crash, in whatever group
+            await make(FaultyStore(store, crash_before=3)).run(Step.PAY, run_id="r")
+        await asyncio.sleep(100)
+        with pytest.raises(ExceptionGroup):
+            await make(store).resume("r")
+        return (await store.summary("r")).status
+
+    assert Status.IN_DOUBT == run(main())

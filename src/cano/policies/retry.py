@@ -119,7 +119,7 @@ class Retry:
 
         async def retrying(ctx: Context[Any]) -> T:
             saved = ctx.snapshot() if ctx._kind is not None else None
-            attempt = ctx.first_attempt() if ctx.host.durable else 1
+            attempt = ctx.first_attempt() if ctx._durable else 1
             if ctx._attempt != attempt:
                 ctx.attempt = attempt
             while True:
@@ -138,7 +138,7 @@ class Retry:
 
         async def retrying(ctx: Context[Any]) -> T:
             saved = ctx.snapshot() if ctx._kind is not None else None
-            attempt = ctx.first_attempt() if ctx.host.durable else 1
+            attempt = ctx.first_attempt() if ctx._durable else 1
             if ctx._attempt != attempt:
                 ctx.attempt = attempt
             alarm = ctx._alarm or ctx.alarm

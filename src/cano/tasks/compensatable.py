@@ -37,6 +37,7 @@ class CompensatableTask(Model[S], Generic[S, T]):
     """
 
     interruptible: ClassVar[bool] = False
+    undoable: bool = True
     compensation_policies: ClassVar[Sequence[Policy]] = ()
     """Around `compensate`, outermost first, such as `(Retry(), Timeout(5))`."""
 
@@ -69,10 +70,6 @@ class CompensatableTask(Model[S], Generic[S, T]):
             return target
 
         return run
-
-    @property
-    def undoable(self) -> bool:
-        return True
 
     def undoers(self, guard: Guard, /) -> Mapping[str, Undoer]:
         undo = guard(self.compensate, *self.compensation_policies, item=True, alone=True)

@@ -101,6 +101,7 @@ class Split(Task[S]):
         self.branches: list[Branch[Any]] = [
             branch if isinstance(branch, Branch) else Branch(branch) for branch in branches
         ]
+        self.undoable: bool = any(branch.compensate is not None for branch in self.branches)
         self.then = then
         self.join: Join = All() if join is None else join
         self.timeout = timeout
@@ -133,6 +134,7 @@ class Split(Task[S]):
             (), then=then, join=join, timeout=timeout, bulkhead=bulkhead, losers=losers
         )
         split.branches = [run if isinstance(run, Branch) else Branch(cast("Any", run))]
+        split.undoable = split.branches[0].compensate is not None
         split._items, split._name = items, name
         return split
 
@@ -195,10 +197,6 @@ class Split(Task[S]):
 
         self._recall = self._value_of(guard)
         return run
-
-    @property
-    def undoable(self) -> bool:
-        return any(branch.compensate is not None for branch in self.branches)
 
     def undoers(self, guard: Guard, /) -> Mapping[str, Undoer]:
         value = self._value_of(guard)

@@ -84,6 +84,8 @@ class Model(Generic[S]):
     """True: the next state is to find something in its context; see `Context.handover`."""
     changes_data: ClassVar[bool] = True
     """False: the work must leave the run data alone; checked under `strict`."""
+    undoable: bool = False
+    """Whether there is anything to undo; `undoers` then says how."""
     verb: ClassVar[str] = "run"
     """The method that users of the model write."""
     edge: ClassVar[str] = "returns"
@@ -108,11 +110,6 @@ class Model(Generic[S]):
         """The states this can lead to; None if the annotations do not say."""
         found = self.returns
         return cast("frozenset[S]", found) if isinstance(found, frozenset) else None
-
-    @property
-    def undoable(self) -> bool:
-        """Whether there is anything to undo; `undoers` then says how."""
-        return False
 
     @property
     def returns(self) -> Targets:
