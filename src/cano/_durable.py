@@ -169,7 +169,8 @@ class DurableRun(Run[S]):
         if self.journal.broken is not None or isinstance(error, _OWN_TROUBLE):
             return True
         # A task may have met it in a group of its own tasks.
-        return isinstance(error, ExceptionGroup) and error.subgroup(_OWN_TROUBLE) is not None
+        group: Any = error if isinstance(error, ExceptionGroup) else None
+        return group is not None and group.subgroup(_OWN_TROUBLE) is not None
 
     def lose(self, error: CheckpointError) -> None:
         """Somebody else has the run: stop, and touch nothing."""

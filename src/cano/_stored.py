@@ -230,6 +230,7 @@ class Stored(Generic[S, D]):
         self, run: DurableRun[S], context: Context[Any], living: Coroutine[Any, Any, S]
     ) -> RunHandle[S, D]:
         task = self.workflow._in_background(self._parkable(living, run), run)
+        task.add_done_callback(_on_record)
         kept = asyncio.ensure_future(run.kept.wait())
         try:
             await asyncio.wait((task, kept), return_when=asyncio.FIRST_COMPLETED)
@@ -245,6 +246,12 @@ class Stored(Generic[S, D]):
         except Parked as parked:
             run.stop = None
             return parked
+
+
+def _on_record(task: asyncio.Task[Any]) -> None:
+    """How the run ended is in the store: asyncio need not complain that nobody asked the task."""
+    if not task.cancelled():
+        task.exception()
 
 
 class StoredRun(Generic[S, D]):
