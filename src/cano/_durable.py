@@ -169,8 +169,7 @@ class DurableRun(Run[S]):
         if self.journal.broken is not None or isinstance(error, _OWN_TROUBLE):
             return True
         # A task may have met it in a group of its own tasks.
-        group: Any = error if isinstance(error, ExceptionGroup) else None
-        return group is not None and group.subgroup(_OWN_TROUBLE) is not None
+        return isinstance(error, ExceptionGroup) and _in_trouble(error)
 
     def lose(self, error: CheckpointError) -> None:
         """Somebody else has the run: stop, and touch nothing."""
@@ -343,3 +342,7 @@ class DurableRun(Run[S]):
         done = bytes(said["done"]) if "done" in said else None
         seen = msgspec.json.decode(said["seen"], type=int) if "seen" in said else inf
         self._resolutions[name] = Resolution(number, done, seen)
+
+
+def _in_trouble(group: Any) -> bool:
+    return group.subgroup(_OWN_TROUBLE) is not None
