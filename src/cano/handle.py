@@ -67,10 +67,7 @@ class RunHandle(Generic[S, D]):
     @property
     def parked(self) -> bool:
         """Whether the run was let go to wait; who carries it on then does so by its name."""
-        task = self._task
-        if not task.done() or task.cancelled() or task.exception() is not None:
-            return False
-        return isinstance(task.result(), Parked)
+        return _parked(self._task)
 
     @property
     def state(self) -> S | None:
@@ -89,11 +86,11 @@ class RunHandle(Generic[S, D]):
         Raises `RunCancelledError` if `cancel` did. Cancelling whoever waits here leaves the run
         alone. With a store, a run that waits elsewhere or was let go is waited for all the same.
         """
-        await asyncio.wait((self._task,))
-        if not self._task.cancelled():
-            result = self._task.result()
-            if self._stored is None or not isinstance(result, Parked):
-                return result
+        task = self._task  # which the sweeper may replace before we are woken
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            if self._stored is None or not _parked(task):
+                return task.result()
         elif self._stored is None or self._run.cancelled:
             raise self._run.cancellation(self._context)
         return await self._stored.lives.outcome(self.run_id)
@@ -146,13 +143,14 @@ class RunHandle(Generic[S, D]):
         """
         queue: asyncio.Queue[Event] = asyncio.Queue()
         if self._canceller.over:
-            queue.put_nowait(RunCancelled())  # nothing follows here: see `_task_end`
+            queue.put_nowait(RunCancelled())  # nothing follows here: see `_end_of`
         tell = queue.put_nowait
         self.watch(tell)
         return self._follow(queue, tell)
 
     async def _follow(self, queue: asyncio.Queue[Event], tell: Observer) -> AsyncIterator[Event]:
-        waiting = asyncio.ensure_future(self._task_end(queue))
+        run, task = self._run, self._task  # the sweeper may replace them
+        waiting = asyncio.ensure_future(_end_of(task, queue))
         try:
             while True:
                 event = await queue.get()
@@ -160,18 +158,26 @@ class RunHandle(Generic[S, D]):
                     yield event
                 if isinstance(event, _LAST):
                     break
-            if self._stored is not None and not event.workflow and self.parked:
-                rest = self._stored.handle(self.run_id).events_after(self._run.history.sequence)
+            if self._stored is not None and not event.workflow and _parked(task):
+                rest = self._stored.handle(self.run_id).events_after(run.history.sequence)
                 async for event in rest:
                     yield event
         finally:
             waiting.cancel()
-            self._run.unwatch(tell)
-
-    async def _task_end(self, queue: asyncio.Queue[Event]) -> None:
-        """A run cancelled before its first step announces nothing: end the wait for it."""
-        await asyncio.wait((self._task,))
-        queue.put_nowait(RunCancelled())
+            run.unwatch(tell)
 
 
 _LAST = (RunFinished, RunFailed, RunCancelled)
+
+
+async def _end_of(task: asyncio.Task[Any], queue: asyncio.Queue[Event]) -> None:
+    """A run cancelled before its first step announces nothing: end the wait for it."""
+    await asyncio.wait((task,))
+    queue.put_nowait(RunCancelled())
+
+
+def _parked(task: asyncio.Task[Any]) -> bool:
+    """Whether a run was let go to wait when its task ended."""
+    if not task.done() or task.cancelled() or task.exception() is not None:
+        return False
+    return isinstance(task.result(), Parked)

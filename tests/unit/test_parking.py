@@ -334,3 +334,42 @@ def test_a_handle_follows_through_the_waiting(asked: str) -> None:
             return told
 
     assert ["SignalReceived", "StateEntered", "RunFinished"] == run(main())[-3:]
+
+
+def test_a_handle_is_carried_on_before_its_waiters_are_woken() -> None:
+    """Whoever waits saw the run being let go, although the handle follows another task by now."""
+
+    async def main() -> tuple[Step, list[str]]:
+        async def nap(ctx: Context[Any]) -> Literal[Step.WAIT]:
+            await asyncio.sleep(1)
+            return Step.WAIT
+
+        class Last(SignalTask[Step]):
+            signals = {"go": str}  # noqa: RUF012
+
+            async def on_signal(self, ctx: Context[Any], signal: Any) -> Literal[Step.END]:
+                return Step.END
+
+        async with (
+            Workflow(Step, checkpoints=MemoryCheckpoints())
+            .exits(Step.END)
+            .register(Step.NEXT, nap)
+            .register(Step.WAIT, Last())
+        ) as flow:
+            handle = await flow.start_run(Step.NEXT, run_id="r")
+            task = next(task for task in asyncio.all_tasks() if task.get_name() == "Step")
+            other = asyncio.ensure_future(asyncio.sleep(DAY, Step.END))
+            result = asyncio.ensure_future(handle.result())
+            events = handle.events()
+            told = [type(await anext(events)).__name__]
+            assert not task.done()
+            task.add_done_callback(lambda _: handle.follow(handle._run, handle._context, other))
+            await asyncio.sleep(10)
+            assert handle.parked is False, "it follows the other task"
+            await flow.handle("r").signal("go", "now")
+            told += [type(event).__name__ async for event in events]
+            other.cancel()
+            return await result, told
+
+    end, told = run(main())
+    assert (Step.END, "RunFinished") == (end, told[-1])
