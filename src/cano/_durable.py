@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from math import inf
 from typing import Any
 
@@ -25,6 +24,7 @@ from cano._mailbox import Letter
 from cano._plan import Plan, Step
 from cano._rollback import roll_back
 from cano._run import Run
+from cano._shield import outlast
 from cano.checkpoints.store import CANCEL, RESOLVE, CheckpointStore, Claim, NewRun, Status
 from cano.context import Context
 from cano.errors import CheckpointError, EffectInDoubtError, ProgressMismatchError
@@ -313,9 +313,7 @@ class DurableRun(Run[S]):
         release = asyncio.ensure_future(
             journal.store.release(journal.run_id, journal.epoch, status, wake, self.mailbox.last)
         )
-        while not release.done():
-            with suppress(CancelledError):
-                await asyncio.wait((release,))
+        await outlast(release)
         release.result()
 
     async def look(self) -> None:

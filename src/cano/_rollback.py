@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cano._causes import cause_of
 from cano._history import Standing
+from cano._shield import outlast
 from cano.context import Context
 from cano.errors import (
     CheckpointError,
@@ -34,12 +35,7 @@ async def roll_back(run: Run[Any], context: Context[Any]) -> list[Exception]:
     A cancellation waits until it is over.
     """
     work = asyncio.ensure_future(_undo_all(run, context))
-    cancelled = False
-    while not work.done():
-        try:
-            await asyncio.wait((work,))
-        except CancelledError:
-            cancelled = True
+    cancelled = await outlast(work)
     failures = work.result()
     if cancelled and not run.cancelled:
         run.interrupted = True
