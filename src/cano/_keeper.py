@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from math import inf
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from typing import Any
 
 from cano._clock import wall_offset
@@ -81,14 +81,18 @@ class Keeper:
             await self.store.release(run_id, epoch, Status.RUNNING, wake)
             self.dropped.pop(run_id, None)
 
-    async def word_of(self, run_id: str, seconds: float = inf) -> None:
-        """Wait until something may have happened to the run; an empty name is any run."""
+    @contextmanager
+    def word_of(self, run_id: str) -> Generator[asyncio.Future[None]]:
+        """A future that is done when something may have happened to the run from here on.
+
+        An empty name is any run.
+        """
         if self._unlisten is None:
             self._unlisten = self.store.listen(self._told)
         bell: asyncio.Future[None] = self._loop.create_future()
         self._waiting.setdefault(run_id, set()).add(bell)
         try:
-            await asyncio.wait((bell,), timeout=None if seconds == inf else max(seconds, 0))
+            yield bell
         finally:
             waiting = self._waiting[run_id]
             waiting.discard(bell)

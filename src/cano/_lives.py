@@ -23,6 +23,7 @@ from cano._keeper import Keeper
 from cano._plan import Plan
 from cano._run import PATH
 from cano._shape import read
+from cano._shield import outlast
 from cano._upgrade import Fitness, Present
 from cano.checkpoints.store import CheckpointStore, Claim, RunSummary, Status
 from cano.context import Context
@@ -95,7 +96,9 @@ class Lives(Generic[S, D]):
                 except RunOwnedError as error:
                     if not wait:
                         raise
-                    await self.keeper.word_of(run.run_id, error.until - self.keeper.now())
+                    with self.keeper.word_of(run.run_id) as word:
+                        left = max(error.until - self.keeper.now(), 0.0)
+                        await asyncio.wait((word,), timeout=left)
 
     async def resume(
         self, run: DurableRun[S], context: Context[Any], *, even_if_stuck: bool = False
@@ -155,12 +158,7 @@ class Lives(Generic[S, D]):
     async def _take(self, run: DurableRun[S], claiming: Coroutine[Any, Any, Claim]) -> None:
         """Be the owner. What a cancellation found claimed is let go again."""
         claim = asyncio.ensure_future(claiming)
-        cancelled = False
-        while not claim.done():
-            try:
-                await asyncio.wait((claim,))
-            except CancelledError:
-                cancelled = True
+        cancelled = await outlast(claim)
         run.take_over(claim.result())
         if cancelled:
             await run.let_go(Status.RUNNING, 0.0)
@@ -205,7 +203,7 @@ class Lives(Generic[S, D]):
             return
         registration = self.plan.registrations.get(before.state)
         routed = before.routed
-        led = registration.task.targets() if registration else None
+        led = registration.targets if registration else None
         there = [routed.next] if routed is not None else [to._name_ for to in led or ()]
         if history.state in there:  # else a router came between, and it was for the router
             split = registration.task.recall(before) if registration else None
@@ -231,16 +229,12 @@ class Lives(Generic[S, D]):
     async def outcome(self, run_id: str) -> S:
         """Wait for the end of a run, whoever carries it out; its exit, or raise its end."""
         while True:
-            waiting = asyncio.ensure_future(self.keeper.word_of(run_id))
-            try:
-                await asyncio.sleep(0)  # so that nothing is missed after the look
+            with self.keeper.word_of(run_id) as word:  # listens before it looks
                 summary = await self.store.summary(run_id)
                 if summary.over:
                     history = replay(await self.store.load(run_id))
                     return result_of(history, self.plan, run_id)
-                await waiting
-            finally:
-                waiting.cancel()
+                await asyncio.wait((word,))
 
     async def sweep(self, limit: int, refused: set[str]) -> tuple[list[str], float]:
         """Whom nobody carries out although somebody should, and when to ask again."""

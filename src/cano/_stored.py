@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import suppress
-from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
@@ -39,6 +38,8 @@ AT_ONCE = 100
 """How many abandoned runs a scope carries on at once."""
 PAUSE = 0.01
 """Seconds between two sweeps, at least."""
+LATEST = 1.0
+"""Seconds after which events are looked for at the latest: nobody is told of each one."""
 
 
 class Stored(Generic[S, D]):
@@ -74,9 +75,7 @@ class Stored(Generic[S, D]):
         wait: bool,
     ) -> S:
         """Carry out a run, in the task of whoever awaits this."""
-        run, context, living = self._new(start, data, run_id, tags, wait=wait, background=False)
-        del run, context
-        return await living
+        return await self._new(start, data, run_id, tags, wait=wait, background=False)[-1]
 
     async def start(
         self,
@@ -155,9 +154,7 @@ class Stored(Generic[S, D]):
     async def _sweep(self) -> None:
         keeper = self.lives.keeper
         while True:
-            word = asyncio.ensure_future(keeper.word_of(""))
-            try:
-                await asyncio.sleep(0)  # it listens from here on: nothing is missed after the look
+            with keeper.word_of("") as word:  # listens before it looks
                 later = keeper.now() + keeper.lease
                 try:
                     later = min(later, await self._revive_all())
@@ -165,8 +162,6 @@ class Stored(Generic[S, D]):
                     _log.warning("abandoned runs could not be looked for: %s", error)
                 await asyncio.sleep(PAUSE)
                 await asyncio.wait((word,), timeout=max(later - keeper.now(), 0))
-            finally:
-                word.cancel()
 
     async def _revive_all(self) -> float:
         """Carry on what nobody does; when to ask again."""
@@ -320,18 +315,14 @@ class StoredRun(Generic[S, D]):
     async def events_after(self, seen: int) -> AsyncIterator[Event]:
         """`events`, but for the first *seen*."""
         while True:
-            waiting = asyncio.ensure_future(self._stored.lives.keeper.word_of(self.run_id, 1.0))
-            try:
-                await asyncio.sleep(0)
+            with self._stored.lives.keeper.word_of(self.run_id) as word:
                 over = (await self.summary()).over  # asked first, so that what follows is all
                 for event in await self._store.load(self.run_id, seen):
                     seen = event.sequence
                     yield event
                 if over:
                     return
-                await waiting
-            finally:
-                waiting.cancel()
+                await asyncio.wait((word,), timeout=LATEST)
 
 
 def _tags(tags: Sequence[str]) -> tuple[str, ...]:
@@ -350,6 +341,3 @@ def _decided(run_id: str, events: list[Event], at: int) -> str:
         f"run {run_id!r} cannot be forked at event {at}, which decided on no state; these did: "
         + ", ".join(there[-20:])
     )
-
-
-__all__ = ["AT_ONCE", "Stored", "StoredRun", "inf"]

@@ -153,7 +153,8 @@ def test_word_of_a_run_wakes_whoever_waits_for_it() -> None:
         woken: list[tuple[str, float]] = []
 
         async def wait(name: str, seconds: float) -> None:
-            await keeper.word_of(name, seconds)
+            with keeper.word_of(name) as word:
+                await asyncio.wait((word,), timeout=seconds)
             woken.append((name, asyncio.get_running_loop().time()))
 
         waiting = [asyncio.ensure_future(wait(name, 10)) for name in ("r", "s", "")]
