@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Concatenate, Generic, TypeAlias, TypeVar, cast
 from cano._history import Visit
 from cano._host import BranchInfo, Handover
 from cano._shield import shielded
-from cano._values import ValueType
+from cano._values import ValueType, value_type
 from cano.context import Context
 from cano.errors import DataError
 from cano.join import All, Join, SplitResult
@@ -109,7 +109,6 @@ class Split(Task[S]):
         self.losers: Losers = losers
         self._items: Callable[[Any], Iterable[Any]] | None = None
         self._name: Callable[[Any], str] | None = None
-        self._recall: ValueOf | None = None
 
     @staticmethod
     def over(
@@ -176,6 +175,7 @@ class Split(Task[S]):
         static = [BranchInfo(index, name) for index, name in enumerate(names)]
         undoable = [branch.compensate is not None for branch in self.branches]
         kept = guard.durable
+        value_of = self._value_of(guard.value) if kept else None
 
         async def run(ctx: Context[Any]) -> S:
             if self._items is None:
@@ -188,18 +188,17 @@ class Split(Task[S]):
             gathering = Gathering(
                 ctx, made, plan, self.join,
                 timeout=self.timeout, bulkhead=self.bulkhead, losers=self.losers,
-                known=known_results(ctx, made, self._value_of(guard)) if kept else {}, kept=kept,
+                known=known_results(ctx, made, value_of) if value_of else {}, kept=kept,
                 undoable=undoable if self._items is None else undoable * len(made),
             )  # fmt: skip
             result = await gathering.run()
             ctx.handover = Handover(split=result)
             return self.then
 
-        self._recall = self._value_of(guard)
         return run
 
     def undoers(self, guard: Guard, /) -> Mapping[str, Undoer]:
-        value = self._value_of(guard)
+        value = self._value_of(guard.value)
         return {
             EVERY_BRANCH if self._items is not None else name: Undoer(undo, value(index))
             for index, (branch, name) in enumerate(zip(self.branches, self._names(), strict=True))
@@ -207,13 +206,13 @@ class Split(Task[S]):
         }
 
     def recall(self, visit: Visit, /) -> SplitResult[Any] | None:
-        return None if self._recall is None else recalled(visit, self._names(), self._recall)
+        return recalled(visit, self._names(), self._value_of(value_type))
 
     def _call(self, guard: Guard, branch: Branch[Any], name: str) -> Call[Any]:
         call = guard(branch.call, *branch.policies, item=self._items is not None)
         undo = self._undo(guard, branch)
         if guard.durable or undo is not None:
-            value = self._value(guard, branch, name, needed=undo is not None)
+            value = guard.value(self._says(branch), f"branch {name!r}", needed=undo is not None)
             call = kept_branch(call, value, undo)
         return call if undo is None else shielded(call, then_cancelled=False)
 
@@ -224,17 +223,17 @@ class Split(Task[S]):
             return None
         return guard(branch.compensate, *branch.compensation_policies, item=True, alone=True)
 
-    def _value_of(self, guard: Guard) -> ValueOf:
+    def _value_of(self, how: Callable[[Any, str], ValueType]) -> ValueOf:
         """How the value of the branch of that index is kept."""
         values = [
-            self._value(guard, branch, name, needed=False)
+            how(self._says(branch), f"branch {name!r}")
             for branch, name in zip(self.branches, self._names(), strict=True)
         ]
         return lambda index: values[0 if self._items is not None else index]
 
-    def _value(self, guard: Guard, branch: Branch[Any], name: str, *, needed: bool) -> ValueType:
-        said = describe(branch.call, 1 if self._items is None else 2).returns
-        return guard.value(said, f"branch {name!r}", needed=needed)
+    def _says(self, branch: Branch[Any]) -> Any:
+        """What a branch is annotated to return."""
+        return describe(branch.call, 1 if self._items is None else 2).returns
 
     def _names(self) -> list[str]:
         return [
