@@ -21,6 +21,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast
 
 import msgspec
 
+from cano._kinds import an
 from cano.errors import DataError
 
 D = TypeVar("D")
@@ -99,7 +100,7 @@ class DataType(Generic[D]):
                 verify(value, raw, decode if loose else None)
         except Exception as error:
             raise DataError(
-                f"{self.kind.__name__}.{name} holds a {kind.__name__} that cannot be written "
+                f"{self.kind.__name__}.{name} holds {an(kind.__name__)} that cannot be written "
                 f"down: {error}; keep such objects in resources, not in run data"
             ) from error
         return raw
@@ -120,7 +121,7 @@ class DataType(Generic[D]):
                 data: Any = self.kind(**values)
             except Exception as error:
                 raise DataError(
-                    f"a {self.kind.__name__} cannot be made of what was saved: {error}; its "
+                    f"{an(self.kind.__name__)} cannot be made of what was saved: {error}; its "
                     "__post_init__ must accept what it has become"
                 ) from error
         else:
@@ -168,10 +169,10 @@ class DataType(Generic[D]):
             return None
         wanted = self.kind.__name__
         if not isinstance(data, self.kind):
-            return f"run data is a {kind.__name__}, not a {wanted}"
+            return f"run data is {an(kind.__name__)}, not {an(wanted)}"
         if data_type(kind).fields.keys() != self.fields.keys():
             return (
-                f"run data is a {kind.__name__}, whose own fields a {wanted} does not have; "
+                f"run data is {an(kind.__name__)}, whose own fields {an(wanted)} does not have; "
                 f"say data={kind.__name__} to the workflow"
             )
         return None
@@ -196,7 +197,7 @@ class _PydanticData(DataType[Any]):
             dumped = data.model_dump(mode="json", by_alias=False, exclude=computed)
         except Exception as error:
             raise DataError(
-                f"a {self.kind.__name__} cannot be written down: {error}; keep such objects in "
+                f"{an(self.kind.__name__)} cannot be written down: {error}; keep such objects in "
                 "resources, not in run data"
             ) from error
         return {name: encode(value) for name, value in dumped.items()}
@@ -214,7 +215,7 @@ class _PydanticData(DataType[Any]):
             return self.kind.model_validate_json(b"{" + text + b"}", by_name=True)
         except Exception as error:
             raise DataError(
-                f"a {self.kind.__name__} cannot be read back: {error}; its validators must accept "
+                f"{an(self.kind.__name__)} cannot be read back: {error}; its validators must accept "
                 "what it has become"
             ) from error
 
@@ -324,9 +325,9 @@ def _foreign(part: Any) -> str | None:
     types: Any = msgspec.inspect
     if isinstance(part, types.CustomType):
         known = hasattr(part.cls, "__fspath__") or hasattr(part.cls, "model_validate_json")
-        return None if known else f"a {part.cls.__name__}"
+        return None if known else an(part.cls.__name__)
     if isinstance(part, types.RawType | types.ExtType):
-        return f"a {type(part).__name__}"
+        return an(type(part).__name__)
     if isinstance(part, types.DictType) and not isinstance(
         part.key_type,
         types.StrType | types.IntType | types.FloatType | types.DecimalType | types.UUIDType

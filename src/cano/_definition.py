@@ -215,6 +215,8 @@ class Definition(Generic[S, D]):
                 self.rollback_timeout, self.checkpoints is not None, self._migrations,
             )  # fmt: skip
             found += compiled(plan, self.data, edges)
+            if self.checkpoints is not None and (problem := _no_store(self.checkpoints)):
+                found.append(problem)
         if start is not None:
             if not isinstance(start, self.states):
                 found.append(f"start {start!r} is no member of {self.states.__name__}")
@@ -240,6 +242,18 @@ def _function(state: S, given: Any) -> FunctionTask[S]:
     if not callable(function):
         raise DefinitionError(f"{state.name}: {given!r} is no task; pass an async function")
     return FunctionTask(function)
+
+
+def _no_store(given: Any) -> str | None:
+    """Why what was given as `checkpoints` can keep nothing, if so."""
+    if isinstance(given, type):
+        return f"checkpoints={given.__name__} is a class; pass an instance, {given.__name__}(...)"
+    if not hasattr(given, "append") or not hasattr(given, "claim"):
+        return (
+            f"checkpoints={given!r} is no store; pass SqliteCheckpoints(path), or another "
+            "CheckpointStore"
+        )
+    return None
 
 
 def _no_time(**limits: float | None) -> DefinitionError:

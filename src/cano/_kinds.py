@@ -36,6 +36,11 @@ def shown(name: Hashable) -> str:
     return f"{type(name).__name__}.{name.name}" if isinstance(name, Enum) else repr(name)
 
 
+def an(name: str) -> str:
+    """Put the article before a name that is spoken as it is spelled."""
+    return f"an {name}" if name[:1].lower() in {*"aeiou"} else f"a {name}"
+
+
 def did_you_mean(wanted: Hashable, there: Iterable[Hashable]) -> str:
     """Return a hint at the name in *there* that is most like *wanted*, or nothing."""
     from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hi
 import msgspec
 
 from cano._data import FieldType, encode, field_type, verify
+from cano._kinds import an
 from cano.errors import DataError
 
 
@@ -33,7 +34,7 @@ class ValueType(NamedTuple):
                 decode(raw)  # a wrong annotation is to be found now, not when the value is needed
         except Exception as error:
             raise DataError(
-                f"{self.what} returned a {type(value).__name__} that cannot be written down: "
+                f"{self.what} returned {an(type(value).__name__)} that cannot be written down: "
                 f"{error}; return something plainer, or annotate what it is"
             ) from error
         return msgspec.Raw(raw)

@@ -98,7 +98,7 @@ def test_a_value_that_cannot_be_written_down() -> None:
         return Step.NEXT
 
     flow = flow_of(work, data=Loose).register(Step.NEXT, finish, Retry())
-    with pytest.raises(DataError, match=r"Loose\.anything holds a object that cannot be written"):
+    with pytest.raises(DataError, match=r"Loose\.anything holds an object that cannot be written"):
         run(flow.run(Step.WORK))
 
 

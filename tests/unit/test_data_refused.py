@@ -173,7 +173,7 @@ class HasRaw(msgspec.Struct):
         (HasCallable, r"HasCallable\.call holds a Callable"),
         (HasPlain, r"HasPlain\.plain holds a Plain"),
         (Nested, r"Nested\.inside holds a Plain"),
-        (HasObject, r"HasObject\.thing holds a object"),
+        (HasObject, r"HasObject\.thing holds an object"),
         (HasTupleKeys, r"HasTupleKeys\.grid holds a dict with keys of TupleType"),
         (TwoRecords, r"TwoRecords\.either cannot be written down: Type unions may not"),
         (HasTupleEnum, r"HasTupleEnum\.kind cannot be written down: Enums must contain"),
@@ -296,10 +296,10 @@ class LikeOrder(Order):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (Line(), "run data is a Line, not a Order"),
-        ({"total": 1}, "run data is a dict, not a Order"),
-        (Order, "run data is a type, not a Order"),
-        (MoreThanOrder(), "run data is a MoreThanOrder, whose own fields a Order does not have; "
+        (Line(), "run data is a Line, not an Order"),
+        ({"total": 1}, "run data is a dict, not an Order"),
+        (Order, "run data is a type, not an Order"),
+        (MoreThanOrder(), "run data is a MoreThanOrder, whose own fields an Order does not have; "
          "say data=MoreThanOrder to the workflow"),
         (LikeOrder(), None),
         (Order(), None),
@@ -321,7 +321,7 @@ def flow(**settings: Any) -> Workflow[Step, Any]:
 @pytest.mark.parametrize(
     ("settings", "data", "expected"),
     [
-        ({"data": Order}, Line(), "run data is a Line, not a Order"),
+        ({"data": Order}, Line(), "run data is a Line, not an Order"),
         ({"data": Needy}, None, "Needy.* raised TypeError: .*; give every field a default"),
         ({}, Order(), r"Step has no run data; say Workflow\(Step, data=Order\)"),
     ],

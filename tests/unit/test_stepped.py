@@ -256,7 +256,7 @@ def test_a_cursor_that_cannot_be_written_is_an_error() -> None:
             return More(object())
 
     async def main() -> None:
-        with pytest.raises(DataError, match="the cursor of Odd returned a object that cannot be"):
+        with pytest.raises(DataError, match="the cursor of Odd returned an object that cannot be"):
             await copying(MemoryCheckpoints(), Odd()).run(Step.COPY)
 
     run(main())

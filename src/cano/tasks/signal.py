@@ -9,6 +9,7 @@ from cano import _progress
 from cano._progress import Signal
 from cano.context import Context
 from cano.tasks.task import Guard, Runner, S, Task
+from cano.tasks.verb import describe
 
 
 class SignalTask(Task[S]):
@@ -58,7 +59,9 @@ class SignalTask(Task[S]):
         return run
 
     def problems(self, total: float | None, /) -> Iterable[str]:
-        yield from super().problems(total)
+        if getattr(type(self), self.verb) is vars(SignalTask)[self.verb]:
+            yield f"{self.label} has no on_signal(); write `async def on_signal(self, ctx, signal)`"
+        yield from describe(self._work, 2).no_state
         if not self.signals:
             yield f'{self.label} waits for nothing; say signals = {{"name": type}}'
         if self.timeout is not None and not self.timeout > 0:

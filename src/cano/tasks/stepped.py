@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from types import UnionType
-from typing import Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from cano._graph import Targets, targets_of
+from cano._kinds import kind_name
 from cano._values import awaited
 from cano.context import Context
 from cano.errors import RoutingError
@@ -90,6 +91,14 @@ class SteppedTask(Task[S], Generic[S, C]):
             yield f"{self.label} has no step(); write `async def step(self, ctx, cursor)`"
         if isinstance(found := self.returns, str):
             yield f"{self.label}.step says Done[{found}], which is no state"
+        for part in self._parts:
+            kind: Any = get_origin(part) or part
+            known = kind in (More, Done, Any)
+            if not known and (kind is Literal or isinstance(kind, type)):
+                yield (
+                    f"{self.label}.step is annotated to return {kind_name(kind)}; write "
+                    "-> More[Cursor] | Done[Literal[Step.A]]"
+                )
 
     @property
     def _parts(self) -> tuple[Any, ...]:
