@@ -97,7 +97,7 @@ LIFECYCLE: Mapping[Phase, Mapping[type[Event], Phase]] = {
         RunFailed: Phase.FAILED,
         RunCancelled: Phase.CANCELLED,
     },
-    Phase.FINISHED: {},
+    Phase.FINISHED: {RunReopened: Phase.ROLLING_BACK},
     Phase.FAILED: {RunReopened: Phase.RUNNING},
     Phase.CANCELLED: {RunReopened: Phase.RUNNING},
 }
@@ -339,7 +339,7 @@ def _cancelled(history: History, event: RunCancelled) -> None:
 
 
 def _reopened(history: History, event: RunReopened) -> None:
-    history.cause, history.cancelled = None, False
+    history.cause, history.cancelled = None, history.phase is Phase.FINISHED
     history.received[CANCEL] = event.seen
     # What failed, or waited too long, is to be tried again from the first attempt on.
     _visit(history).joined = _visit(history).routed = None

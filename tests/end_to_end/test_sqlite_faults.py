@@ -314,6 +314,7 @@ def test_every_schema_opens(tmp_path: Path, version: Path) -> None:
             assert 40_002 == len(bytes(events[1].patch["big"]))  # type: ignore[attr-defined]
             assert [b"true"] == [message.value for message in await store.inbox("parked")]
             assert b"{}" == await store.definition("f1")
+            assert (b"1" if version.stem != "v1" else None) == await store.noted("k")
             claim = await store.claim("parked", "new", 99.0)
             assert (2, 3) == (claim.epoch, claim.sequence)
 

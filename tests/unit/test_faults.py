@@ -140,7 +140,8 @@ def test_the_dead_do_nothing() -> None:
             ("load", ("a7",)), ("summary", ("a7",)), ("runs", (RunQuery(),)),
             ("due", ("orders", 1.0, 1, 1)), ("send", ("a7", "go", b"1", 1.0)), ("inbox", ("a7",)),
             ("define", ("f", b"1")), ("definition", ("f",)), ("delete", (["a7"],)),
-            ("ended", (None, 1.0, 0, 1)), ("check", ()),
+            ("ended", (None, 1.0, 0, 1)), ("check", ()), ("note", ("k", b"1", None)),
+            ("noted", ("k",)),
         ]  # fmt: skip
         for name, arguments in calls:
             with pytest.raises(SimulatedCrash, match="died at write 5"):

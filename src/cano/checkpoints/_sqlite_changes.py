@@ -37,15 +37,15 @@ class Changes(Appends):
         claimed = RunClaimed(owner=owner, epoch=run.epoch + 1, time=now)
         return self._take(run_id, run, claimed)
 
-    def reopen(self, run_id: str, owner: str, now: float) -> Claim:
+    def reopen(self, run_id: str, owner: str, now: float, finished: bool) -> Claim:
         """See `CheckpointStore.reopen`."""
         self.flush()
         run, status, holder, until = self._held(run_id)
         if not status.over:
             text = f"run {run_id!r} has not ended ({status.value}); resume it instead"
             raise RunOwnedError(text, holder, until)
-        if status is Status.FINISHED:
-            raise RunEndedError(f"run {run_id!r} has finished, and never moves again")
+        if (status is Status.FINISHED) is not finished:
+            raise RunEndedError(f"run {run_id!r} has {status}; it never moves again")
         seen = self._newest(run)
         reopened = RunReopened(owner=owner, epoch=run.epoch + 1, seen=seen, time=now)
         return self._take(run_id, run, reopened)
@@ -134,6 +134,15 @@ class Changes(Appends):
     def define(self, fingerprint: str, shape: bytes) -> None:
         """See `CheckpointStore.define`."""
         self._db.execute("INSERT OR IGNORE INTO shapes VALUES (?, ?)", (fingerprint, shape))
+
+    def note(self, key: str, value: bytes, was: bytes | None) -> bool:
+        """See `CheckpointStore.note`."""
+        if was is None:
+            change = self._db.execute("INSERT OR IGNORE INTO notes VALUES (?, ?)", (key, value))
+        else:
+            ask = "UPDATE notes SET value = ? WHERE key = ? AND value = ?"
+            change = self._db.execute(ask, (value, key, was))
+        return change.rowcount == 1
 
     def delete(self, run_ids: Sequence[str]) -> int:
         """See `CheckpointStore.delete`."""

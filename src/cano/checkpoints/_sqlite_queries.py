@@ -176,6 +176,12 @@ def definition(db: sqlite3.Connection, fingerprint: str) -> bytes | None:
     return row[0] if row else None
 
 
+def noted(db: sqlite3.Connection, key: str) -> bytes | None:
+    """See `CheckpointStore.noted`."""
+    row = db.execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
+    return row[0] if row else None
+
+
 # Lists: (created, run_id), newest first.
 
 

@@ -117,7 +117,14 @@ CREATE TABLE shapes (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_VERSION_1,)
+_VERSION_2 = """
+CREATE TABLE notes (
+    key TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
 
 
 def open_to_write(path: Path, synchronous: str, patience: float) -> sqlite3.Connection:

@@ -17,8 +17,7 @@ from math import inf
 from threading import Lock
 from typing import Self
 
-import msgspec
-
+from cano.checkpoints._memory_runs import MemoryRun, add, age, asked_for, read, take
 from cano.checkpoints.store import (
     CheckpointStore,
     Claim,
@@ -39,27 +38,7 @@ from cano.errors import (
     RunNotFoundError,
     RunOwnedError,
 )
-from cano.events import KEPT, Event, RunClaimed, RunMigrated, RunReopened
-
-_encode = msgspec.json.Encoder().encode
-_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(KEPT)
-
-
-class _Run(msgspec.Struct):
-    """All there is of a run. *owner* is empty when it was let go."""
-
-    new: NewRun
-    owner: str
-    epoch: int = 1
-    status: Status = Status.RUNNING
-    state: str = ""
-    changed: float = 0.0
-    """The time of its last event."""
-    ended: float | None = None
-    wake: float = 0.0
-    crashes: int = 0
-    events: list[bytes] = []
-    inbox: list[Message] = []
+from cano.events import Event, RunClaimed, RunReopened
 
 
 class MemoryCheckpoints(CheckpointStore):
@@ -72,10 +51,11 @@ class MemoryCheckpoints(CheckpointStore):
     """
 
     def __init__(self) -> None:
-        self._runs: dict[str, _Run] = {}
-        self._open: dict[str, _Run] = {}
+        self._runs: dict[str, MemoryRun] = {}
+        self._open: dict[str, MemoryRun] = {}
         self._leases: dict[str, tuple[Owner, float]] = {}
         self._shapes: dict[str, bytes] = {}
+        self._notes: dict[str, bytes] = {}
         self._listeners: dict[object, tuple[AbstractEventLoop, Callable[[str], None]]] = {}
         self._lock: Lock = Lock()
         self._done: Future[None] | None = None
@@ -96,8 +76,8 @@ class MemoryCheckpoints(CheckpointStore):
                     raise RunExistsError(
                         f"run {run.run_id!r} exists already; resume it, or choose another run_id"
                     )
-                new = _Run(run, run.owner, changed=run.time)
-                _add(new, events)
+                new = MemoryRun(run, run.owner, changed=run.time)
+                add(new, events)
                 self._runs[run.run_id] = self._open[run.run_id] = new
         except CheckpointError as error:
             return _refusal(error)
@@ -112,7 +92,7 @@ class MemoryCheckpoints(CheckpointStore):
                 if run is None or run.epoch != epoch:
                     now = f"at epoch {run.epoch}" if run else "deleted"
                     raise RunLostError(f"run {run_id!r} is {now}, not at epoch {epoch} any more")
-                _add(run, events)
+                add(run, events)
                 if status is not None:
                     self._note(run, status)
         except CheckpointError as error:
@@ -122,7 +102,7 @@ class MemoryCheckpoints(CheckpointStore):
     async def load(self, run_id: str, after: int = 0, limit: int | None = None, /) -> list[Event]:
         run = self._runs.get(run_id)
         rows = run.events[after:] if run else []
-        return [_read(run_id, after + n, row) for n, row in enumerate(rows[:limit], 1)]
+        return [read(run_id, after + n, row) for n, row in enumerate(rows[:limit], 1)]
 
     def _written(self) -> Future[None]:
         """A future that is done; all of one loop are the same, for making one is half the price."""
@@ -132,7 +112,7 @@ class MemoryCheckpoints(CheckpointStore):
             done.set_result(None)
         return done
 
-    def _note(self, run: _Run, status: Status) -> None:
+    def _note(self, run: MemoryRun, status: Status) -> None:
         run.status = status
         if status.over:
             run.owner, run.wake, run.ended = "", 0.0, run.changed
@@ -148,18 +128,20 @@ class MemoryCheckpoints(CheckpointStore):
                 )
             if run.owner and self._lease(run.owner) > now:
                 raise self._owned(run)
-            return _take(run, RunClaimed(owner=owner, epoch=run.epoch + 1, time=now))
+            return take(run, RunClaimed(owner=owner, epoch=run.epoch + 1, time=now))
 
-    async def reopen(self, run_id: str, owner: str, now: float, /) -> Claim:
+    async def reopen(
+        self, run_id: str, owner: str, now: float, /, *, finished: bool = False
+    ) -> Claim:
         with self._lock:
             run = self._find(run_id)
             if not run.status.over:
                 raise self._owned(run)
-            if run.status is Status.FINISHED:
-                raise RunEndedError(f"run {run_id!r} has finished; it never moves again")
+            if (run.status is Status.FINISHED) is not finished:
+                raise RunEndedError(f"run {run_id!r} has {run.status}; it never moves again")
             self._open[run_id] = run
             epoch, seen = run.epoch + 1, len(run.inbox)
-            return _take(run, RunReopened(owner=owner, epoch=epoch, seen=seen, time=now))
+            return take(run, RunReopened(owner=owner, epoch=epoch, seen=seen, time=now))
 
     async def release(
         self, run_id: str, epoch: int, status: Status, wake: float = 0.0, seen: int = 0, /
@@ -192,13 +174,13 @@ class MemoryCheckpoints(CheckpointStore):
         lease = self._leases.get(owner)
         return lease[1] if lease else 0.0
 
-    def _find(self, run_id: str) -> _Run:
+    def _find(self, run_id: str) -> MemoryRun:
         run = self._runs.get(run_id)
         if run is None:
             raise RunNotFoundError(f"there is no run {run_id!r} here; look at runs()")
         return run
 
-    def _owned(self, run: _Run) -> RunOwnedError:
+    def _owned(self, run: MemoryRun) -> RunOwnedError:
         run_id, until = run.new.run_id, self._lease(run.owner)
         if not run.owner:
             return RunOwnedError(f"run {run_id!r} is {run.status}, not over; resume it instead")
@@ -214,11 +196,11 @@ class MemoryCheckpoints(CheckpointStore):
 
     async def runs(self, query: RunQuery, /) -> Sequence[RunSummary]:
         with self._lock:
-            found = [run for run in self._runs.values() if _asked_for(run, query)]
+            found = [run for run in self._runs.values() if asked_for(run, query)]
             if query.after is not None:
                 last = self._runs.get(query.after)
-                found = [run for run in found if last and _age(run) < _age(last)]
-            found.sort(key=_age, reverse=True)
+                found = [run for run in found if last and age(run) < age(last)]
+            found.sort(key=age, reverse=True)
             return [self._summary(run) for run in found[: query.limit]]
 
     async def due(self, workflow: str, now: float, limit: int, crashes: int, /) -> Due:
@@ -256,7 +238,7 @@ class MemoryCheckpoints(CheckpointStore):
                 del self._runs[run_id]
         return len(gone)
 
-    def _summary(self, run: _Run) -> RunSummary:
+    def _summary(self, run: MemoryRun) -> RunSummary:
         new = run.new
         return RunSummary(
             run_id=new.run_id,
@@ -315,6 +297,16 @@ class MemoryCheckpoints(CheckpointStore):
     async def definition(self, fingerprint: str, /) -> bytes | None:
         return self._shapes.get(fingerprint)
 
+    async def note(self, key: str, value: bytes, was: bytes | None, /) -> bool:
+        with self._lock:
+            if self._notes.get(key) != was:
+                return False
+            self._notes[key] = value
+            return True
+
+    async def noted(self, key: str, /) -> bytes | None:
+        return self._notes.get(key)
+
     async def check(self) -> Sequence[str]:
         problems: list[str] = []
         for run_id in list(self._runs):
@@ -328,73 +320,7 @@ class MemoryCheckpoints(CheckpointStore):
         self._listeners.clear()
 
 
-def _add(run: _Run, events: Sequence[Event]) -> None:
-    """Add *events* to the run: all of them, or none where one raises."""
-    rows: list[bytes] = []
-    number = len(run.events)
-    for event in events:
-        number += 1
-        if event.sequence != number:
-            raise _misplaced(run.new.run_id, event, number)
-        try:
-            rows.append(_encode(event))
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{type(event).__name__} cannot be kept: {error}") from error
-    if rows:
-        run.events += rows
-        for e in [event for event in events if isinstance(event, RunMigrated)]:
-            run.new = msgspec.structs.replace(run.new, version=e.version, fingerprint=e.fingerprint)
-        run.state, run.changed, run.crashes = events[-1].state, events[-1].time, 0
-
-
 def _refusal(error: CheckpointError) -> Future[None]:
     future = asyncio.get_running_loop().create_future()
     future.set_exception(error)
     return future
-
-
-def _read(run_id: str, number: int, row: bytes) -> Event:
-    try:
-        event = _decoder.decode(row)
-    except ValueError as error:
-        raise CorruptHistoryError(f"event {number} of run {run_id!r}: {error}") from error
-    if event.sequence != number:
-        raise CorruptHistoryError(f"event {number} of run {run_id!r} is numbered {event.sequence}")
-    return event
-
-
-def _take(run: _Run, taken: RunClaimed | RunReopened) -> Claim:
-    # A crash is a claim from an owner that is lost; the next event makes it forgotten.
-    crashes = run.crashes + 1 if run.owner else run.crashes
-    run.owner, run.epoch, run.status = taken.owner, taken.epoch, Status.RUNNING
-    run.wake, run.ended = 0.0, None
-    new, number = run.new, len(run.events) + 1
-    event = msgspec.structs.replace(
-        taken, run_id=new.run_id, workflow=new.workflow, sequence=number, state=run.state
-    )
-    _add(run, [event])
-    run.crashes = crashes
-    return Claim(run.epoch, len(run.events))
-
-
-def _misplaced(run_id: str, event: Event, number: int) -> CheckpointError:
-    kind = type(event).__name__
-    if event.sequence < number:
-        return RunLostError(f"run {run_id!r} has an event {event.sequence} already, and no {kind}")
-    return CheckpointError(f"run {run_id!r}: {kind} {event.sequence} came before event {number}")
-
-
-def _age(run: _Run) -> tuple[float, str]:
-    return run.new.time, run.new.run_id
-
-
-def _asked_for(run: _Run, query: RunQuery) -> bool:
-    new = run.new
-    return (
-        query.workflow in (None, new.workflow)
-        and (not query.statuses or run.status in query.statuses)
-        and (query.tag is None or query.tag in new.tags)
-        and (query.since is None or new.time >= query.since)
-        and (query.before is None or new.time < query.before)
-        and (query.stuck is None or (run.crashes >= query.stuck and not run.status.over))
-    )

@@ -100,8 +100,10 @@ class SqliteCheckpoints(CheckpointStore):
         claimed: Claim = await self._change(lambda to: to.claim(run_id, owner, now))
         return claimed
 
-    async def reopen(self, run_id: str, owner: str, now: float, /) -> Claim:
-        claimed: Claim = await self._change(lambda to: to.reopen(run_id, owner, now))
+    async def reopen(
+        self, run_id: str, owner: str, now: float, /, *, finished: bool = False
+    ) -> Claim:
+        claimed: Claim = await self._change(lambda to: to.reopen(run_id, owner, now, finished))
         return claimed
 
     async def release(
@@ -155,6 +157,12 @@ class SqliteCheckpoints(CheckpointStore):
 
     async def definition(self, fingerprint: str, /) -> bytes | None:
         return await self._read(lambda q, db: q.definition(db, fingerprint))
+
+    async def note(self, key: str, value: bytes, was: bytes | None, /) -> bool:
+        return bool(await self._change(lambda to: to.note(key, value, was)))
+
+    async def noted(self, key: str, /) -> bytes | None:
+        return await self._read(lambda q, db: q.noted(db, key))
 
     async def check(self) -> Sequence[str]:
         from cano.checkpoints import _sqlite_check  # noqa: PLC0415 -- rarely needed

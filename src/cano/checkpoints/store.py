@@ -195,12 +195,15 @@ class CheckpointStore(Protocol):
         """
         ...
 
-    async def reopen(self, run_id: str, owner: str, now: float, /) -> Claim:
+    async def reopen(
+        self, run_id: str, owner: str, now: float, /, *, finished: bool = False
+    ) -> Claim:
         """`claim` for a run that has FAILED or was CANCELLED; its status is RUNNING afterwards.
 
         Appends `RunReopened`, with the number of the run's last message, instead of `RunClaimed`.
 
         Raises `RunNotFoundError`, `RunOwnedError` if it is open, `RunEndedError` if it FINISHED.
+        With *finished* it is the other way round: only a run that FINISHED may be reopened.
         """
         ...
 
@@ -283,6 +286,18 @@ class CheckpointStore(Protocol):
 
     async def definition(self, fingerprint: str, /) -> bytes | None:
         """What `define` kept."""
+        ...
+
+    async def note(self, key: str, value: bytes, was: bytes | None, /) -> bool:
+        """Keep a small *value* that belongs to no run, if what is kept under *key* is *was*.
+
+        None stands for nothing. Returns whether it is kept now: of several who change the same
+        note at once exactly one does.
+        """
+        ...
+
+    async def noted(self, key: str, /) -> bytes | None:
+        """What `note` kept."""
         ...
 
     async def delete(self, run_ids: Sequence[str], /) -> int:

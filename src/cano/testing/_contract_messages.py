@@ -183,6 +183,21 @@ async def definitions(store: CheckpointStore) -> None:
 
 
 @rule(MESSAGES)
+async def notes(store: CheckpointStore) -> None:
+    """A note is changed only by who knows what it says: of several at once exactly one is."""
+    expect(None, await store.noted("k"), "what nobody noted")
+    expect(False, await store.note("k", b"2", b"1"), "changing what is not there")
+    expect(True, await store.note("k", b"1", None), "the first note")
+    expect(False, await store.note("k", b"2", None), "a first note where there is one")
+    tries = [store.note("k", b"%d" % number, b"1") for number in range(10, 18)]
+    changed = await asyncio.gather(*tries)
+
+    expect(1, sum(changed), "how many of those who change it at once do")
+    expect(b"%d" % (10 + changed.index(True)), await store.noted("k"), "the note")
+    expect(None, await store.noted("other"), "another note")
+
+
+@rule(MESSAGES)
 async def nothing_wrong(store: CheckpointStore) -> None:
     """`check` finds nothing wrong with a store that is well."""
     expect([], list(await store.check()), "the problems of an empty store")
@@ -235,6 +250,7 @@ async def everything_persists(store: CheckpointStore) -> None:
     await store.release("run", 1, Status.WAITING, inf)
     await store.send("run", "go", b"1", NOW, "k")
     await store.define("f1", b"{}")
+    await store.note("k", b"1", None)
     before = list(await store.runs(RunQuery())), await store.due("flow", LATER, 10, 5)
     await store.close()
 
@@ -246,6 +262,7 @@ async def everything_persists(store: CheckpointStore) -> None:
     expect(1, await store.send("run", "go", b"1", NOW, "k"), "the same message again")
     expect([ANN, BEN], sorted(await store.owners("here", NOW), key=_id), "the owners")
     expect(b"{}", await store.definition("f1"), "the definition")
+    expect(b"1", await store.noted("k"), "the note")
 
 
 def _id(owner: object) -> str:

@@ -233,17 +233,16 @@ async def the_end(store: CheckpointStore) -> None:
 
 @rule(OWNERS)
 async def reopening(store: CheckpointStore) -> None:
-    """A run that failed or was cancelled can be reopened; one that finished or is open cannot."""
+    """Runs that are over can be reopened, one that finished only where that is asked for."""
     await store.renew(BEN, LATER, LATER + LEASE)
     for status in ENDS:
         await begin(store, status.name)
         await store.send(status.name, "cancel", b"null", NOW)
         await store.append(status.name, 1, [entered(2, status.name)], status)
-        reopen = store.reopen(status.name, BEN.id, LATER)
-        if status is Status.FINISHED:
-            await refused(RunEndedError, reopen, "reopening a run that finished")
-            continue
-        claim = await reopen
+        finished = status is Status.FINISHED
+        wrongly = store.reopen(status.name, BEN.id, LATER, finished=not finished)
+        await refused(RunEndedError, wrongly, f"reopening a run that was {status}, as another")
+        claim = await store.reopen(status.name, BEN.id, LATER, finished=finished)
         found = await store.summary(status.name)
         events = await store.load(status.name)
         expect(

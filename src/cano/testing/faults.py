@@ -101,8 +101,11 @@ class FaultyStore(CheckpointStore):
     async def claim(self, run_id: str, owner: str, now: float, /) -> Claim:
         return await self._take(run_id, partial(self.store.claim, run_id, owner, now))
 
-    async def reopen(self, run_id: str, owner: str, now: float, /) -> Claim:
-        return await self._take(run_id, partial(self.store.reopen, run_id, owner, now))
+    async def reopen(
+        self, run_id: str, owner: str, now: float, /, *, finished: bool = False
+    ) -> Claim:
+        reopen = partial(self.store.reopen, run_id, owner, now, finished=finished)
+        return await self._take(run_id, reopen)
 
     async def release(
         self, run_id: str, epoch: int, status: Status, wake: float = 0.0, seen: int = 0, /
@@ -162,6 +165,14 @@ class FaultyStore(CheckpointStore):
     async def definition(self, fingerprint: str, /) -> bytes | None:
         await self._reach()
         return await self.store.definition(fingerprint)
+
+    async def note(self, key: str, value: bytes, was: bytes | None, /) -> bool:
+        await self._reach()
+        return await self.store.note(key, value, was)
+
+    async def noted(self, key: str, /) -> bytes | None:
+        await self._reach()
+        return await self.store.noted(key)
 
     async def delete(self, run_ids: Sequence[str], /) -> int:
         await self._reach()
