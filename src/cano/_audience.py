@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from inspect import iscoroutinefunction
 from typing import Any, TypeGuard, cast
 
-from cano.events import Event, Observer, Subscription
+from cano._subscribe import Observer, Subscription
+from cano.events import Event
 
 
 class Audience(dict[type[Event], tuple[Observer, ...]]):

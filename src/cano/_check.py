@@ -131,9 +131,14 @@ def _unreachable(states: type[Enum], leads: Leads, start: str) -> tuple[str, ...
 
 def _by_name(leads: Leads) -> dict[str, frozenset[str] | None]:
     return {
-        name: None if targets is None else frozenset((*(t._name_ for t in targets), *otherwise))
+        name: None if targets is None else frozenset((*map(_name, targets), *otherwise))
         for name, targets, otherwise in zip(*leads, strict=True)
     }
+
+
+def _name(target: object) -> str:
+    """The name of a state, or of what was given instead, such as ``then="END"``."""
+    return getattr(target, "_name_", repr(target))
 
 
 def _of_one(registration: Registration[S], states: type[S], total: float | None) -> Iterable[str]:
@@ -153,7 +158,7 @@ def _of_one(registration: Registration[S], states: type[S], total: float | None)
             f"{task.label} is annotated to return {anything.__name__}, "
             f"but the states are {states.__name__}"
         )
-    found += problems_of(policies, total)
+    found += problems_of(policies, total, once=task.once or task.undoable)
     for target in () if otherwise is None else otherwise.values():
         if type(target) is not states:
             found.append(f"otherwise leads to {target!r}, which {_foreign(target, states)}")

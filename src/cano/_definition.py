@@ -10,10 +10,10 @@ from cano import _check
 from cano._compiling import audience, compiled
 from cano._graph import Graph
 from cano._plan import Plan, Registration
+from cano._subscribe import Observer
 from cano.context import Context
 from cano.errors import DataError, DefinitionError
-from cano.events import Observer
-from cano.policies.policy import Policy
+from cano.policies.policy import Policy, with_policies
 from cano.resources import NO_RESOURCES, Resources
 from cano.tasks.function import FunctionTask
 from cano.tasks.task import Model, S
@@ -99,7 +99,8 @@ class Definition(Generic[S, D]):
             name = state._name_
         except AttributeError:
             raise self._no_member(state) from None
-        self._registrations[name] = Registration(state, made, policies, otherwise, made.targets())
+        targets = with_policies(made.targets(), policies or made.policies)
+        self._registrations[name] = Registration(state, made, policies, otherwise, targets)
         return self
 
     def task(
@@ -238,6 +239,8 @@ def _function(state: S, given: Any) -> FunctionTask[S]:
         raise DefinitionError(
             f"{state.name}: {given.__name__} is a class; register an instance, {given.__name__}()"
         )
+    if hasattr(given, "wrap"):
+        raise DefinitionError(f"{state.name}: {given!r} is a policy; pass it after the task")
     function: Callable[..., Awaitable[S]] = given
     if not callable(function):
         raise DefinitionError(f"{state.name}: {given!r} is no task; pass an async function")

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from cano._deadline import Alarm
 from cano._host import NOTHING, BranchInfo, Handover, Host, Lookup
-from cano.errors import DetachedContextError, NotJoinedError
-from cano.events import Event, Patch
+from cano.errors import NotJoinedError
+from cano.events import Event, Patch, TaskRetried
 from cano.join import SplitResult
 
 T = TypeVar("T")
@@ -42,6 +42,7 @@ class Context(Generic[D]):
         "_kind",
         "_named",
         "_outer_deadline",
+        "_part",
         "_path",
         "_undoing",
         "branch",
@@ -66,7 +67,8 @@ class Context(Generic[D]):
         self.data = data
         self._attempt = 1
         self._attempted: Enum | None = None
-        self._named = (0, 0)
+        self._named: tuple[object, int] = (0, 0)
+        self._part: Callable[[], str] | None = None  # which of several, between two records
         self._undoing = ""
         self.branch: BranchInfo | None = None
         """The branch this is, inside a split."""
@@ -244,7 +246,17 @@ class Context(Generic[D]):
     def first_attempt(self) -> int:
         """For policies: which attempt is the next one, those before a restart counted in."""
         failed = self.host.history.visit.of("attempt", self.branch_name)
-        return 1 if failed is None else failed.attempt + 1
+        around = self._around
+        if failed is None or (around is not None and around.sequence > failed.sequence):
+            return 1
+        attempt: int = failed.attempt
+        return attempt + 1
+
+    @property
+    def _around(self) -> TaskRetried | None:
+        """In the item of a batch: the last failure of the whole of it, which began all items anew."""
+        visit = self.host.history.visit
+        return visit.of("attempt") if self.branch is not None else None
 
     @property
     def branch_name(self) -> str:
@@ -257,10 +269,12 @@ class Context(Generic[D]):
 
     def next_name(self) -> str:
         """For task models: a name for what has none, the same when the attempt is resumed."""
-        attempt, (latest, number) = self.attempt, self._named
-        number = number + 1 if latest == attempt else 1
-        self._named = (attempt, number)
-        return f"{attempt}.{number}"
+        place = str(self.attempt) if self._part is None else f"{self._part()}.{self.attempt}"
+        latest, number = self._named
+        number = number + 1 if latest == place else 1
+        self._named = (place, number)
+        around = self._around
+        return f"{place}.{number}" if around is None else f"{around.attempt + 1}/{place}.{number}"
 
     def listens(self, kind: type[Event], /) -> bool:
         """Whether anybody wants events of *kind*; what nobody wants need not be built."""
@@ -354,44 +368,7 @@ class Context(Generic[D]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as a copy that can be read but has no run to speak to."""
+        from cano._detached import detached  # noqa: PLC0415 -- only who leaves the process needs it
+
         plain = (self.run_id, self.state, self.data, self.attempt, self.branch)
-        return _detached, (*plain, self.split, self.error)
-
-
-class _Detached:
-    """Stands where the run was, in a context that was sent to another process."""
-
-    data_type = None
-    durable = False
-
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-
-    def listens(self, kind: type[Event], /) -> bool:
-        return False
-
-    def __getattr__(self, name: str) -> Any:
-        raise DetachedContextError(
-            "this context was sent to another process: it knows run_id, state, data, attempt, "
-            "branch, item, split and error, but "
-            f"has no {name}; pass what the function needs as an argument"
-        )
-
-
-def _detached(  # noqa: PLR0917 -- pickle passes them by position
-    run_id: str,
-    state: Enum,
-    data: Any,
-    attempt: int,
-    branch: BranchInfo | None,
-    split: SplitResult[Any] | None,
-    error: Exception | None,
-) -> Context[Any]:
-    host: Any = _Detached(run_id)
-    context = Context(host, [state], data)
-    context.attempt = attempt
-    context.branch = branch
-    context.item = branch.item if branch else None
-    context.split = split
-    context.error = error
-    return context
+        return detached, (*plain, self.split, self.error)

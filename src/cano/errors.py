@@ -66,6 +66,58 @@ class SplitTimeoutError(CanoError, TimeoutError):
     """The branches of a split did not satisfy its join before its deadline."""
 
 
+class PollExhaustedError(CanoError, TimeoutError):
+    """A poll was not ready within the polls, or the seconds, it had."""
+
+    retryable = False
+
+
+class TooManyFailuresError(CanoError, ExceptionGroup[Exception]):
+    """More items of a batch or stream failed than it tolerates; holds their exceptions."""
+
+    retryable = False
+
+    def derive(self, excs: Sequence[Exception], /) -> TooManyFailuresError:  # type: ignore[override]
+        """Keep the class when the group is split by ``except*`` or `contextlib.suppress`."""
+        return TooManyFailuresError(self.message, excs)
+
+
+class CallRefusedError(CanoError):
+    """A policy did not let a call through; `retry_after` says for how many seconds it will not."""
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.retry_after), self.__dict__
+
+
+class CircuitOpenError(CallRefusedError):
+    """The circuit breaker is open, or all its probes are out; the call was not made."""
+
+    retryable = False
+
+
+class RateLimitedError(CallRefusedError):
+    """The rate limiter has nothing left, or would have made the call wait for too long.
+
+    `tier` is the name of the limit that said no, where there are several.
+    """
+
+    tier: str = ""
+
+
+class BulkheadFullError(CallRefusedError):
+    """All places were taken for longer than the call was to wait."""
+
+
+class CostError(CanoError, ValueError):
+    """A call costs more than its limiter could ever allow at once."""
+
+    retryable = False
+
+
 class JoinFailedError(CanoError, ExceptionGroup[Exception]):
     """The join of a split could not be satisfied; holds the branches' own exceptions.
 

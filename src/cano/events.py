@@ -11,12 +11,9 @@ The others are announced and forgotten. What users' code produced travels in two
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
+from typing import ClassVar, TypeAlias
 
 import msgspec
-
-from cano.errors import DefinitionError
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True, gc=False):
@@ -240,6 +237,77 @@ class SplitJoined(Event, frozen=True):
     """Which branches were cancelled, by index."""
 
 
+class PollAnswered(Event, frozen=True):
+    """A poll was answered: *ready*, or to be asked again after *delay* seconds."""
+
+    ready: bool = False
+    delay: float = 0.0
+
+
+class ItemFailed(Event, frozen=True):
+    """Item *item* of a batch or a stream failed for good with *error*; *index* counts from 0."""
+
+    item: str = ""
+    index: int = 0
+    error: str = ""
+
+
+class BatchProcessed(Event, frozen=True):
+    """All items of a batch were tried; what comes of it, its task decides now."""
+
+    succeeded: int = 0
+    failed: int = 0
+
+
+class WindowFlushed(Event, frozen=True):
+    """A window of a stream was flushed: *items* went in, *failed* were left out."""
+
+    items: int = 0
+    failed: int = 0
+
+
+class StreamClosed(Event, frozen=True):
+    """A stream was closed, for *reason*, after *items* in *windows*."""
+
+    reason: str = ""
+    items: int = 0
+    windows: int = 0
+
+
+class CircuitChanged(Event, frozen=True):
+    """The circuit breaker called *circuit* went from one state to another."""
+
+    circuit: str = ""
+    before: str = ""
+    after: str = ""
+
+
+class CallRefused(Event, frozen=True):
+    """Policy *by* did not let a call through, and will not for *retry_after* seconds."""
+
+    by: str = ""
+    retry_after: float = 0.0
+
+
+class CallDelayed(Event, frozen=True):
+    """Policy *by* made a call wait for *seconds* before it let it through."""
+
+    by: str = ""
+    seconds: float = 0.0
+
+
+class HedgeStarted(Event, frozen=True):
+    """A call was slow, and is made once more beside itself: this is attempt *number* of it."""
+
+    number: int = 0
+
+
+class FallbackUsed(Event, frozen=True):
+    """A call failed with *error*, and something else was returned in its place."""
+
+    error: str = ""
+
+
 class RunParked(Event, frozen=True):
     """The run waits, until *until* or for a signal, and nobody holds it meanwhile."""
 
@@ -288,7 +356,10 @@ class RunCancelled(Event, frozen=True):
 
 
 class RunReopened(Event, frozen=True):
-    """A failed or cancelled run goes on in the state it ended in, carried out by *owner*."""
+    """A failed or cancelled run goes on in the state it ended in, carried out by *owner*.
+
+    One that finished is undone, together with the run that it was part of.
+    """
 
     owner: str = ""
     epoch: int = 0
@@ -303,64 +374,3 @@ KEPT: TypeAlias = (
     | TaskCompensated | CompensationFailed | RunFinished | RunFailed | RunCancelled | RunReopened
 )  # fmt: skip
 """The events a store keeps."""
-
-
-Observer: TypeAlias = Callable[[Event], None]
-E1 = TypeVar("E1", bound=Event)
-E2 = TypeVar("E2", bound=Event)
-E3 = TypeVar("E3", bound=Event)
-
-
-@runtime_checkable
-class Subscriber(Protocol):
-    """An observer that says which events it wants; it is not told of any other."""
-
-    @property
-    def events(self) -> Sequence[type[Event]]: ...
-
-    def __call__(self, event: Event, /) -> None: ...
-
-
-class Subscription:
-    """A function and the events it was subscribed to."""
-
-    def __init__(self, call: Callable[..., None], events: tuple[type[Event], ...]) -> None:
-        self.call = call
-        self.events = events
-
-    def __call__(self, event: Event, /) -> None:
-        self.call(event)
-
-    def __repr__(self) -> str:
-        name = getattr(self.call, "__qualname__", repr(self.call))
-        return f"<observer {name} of {', '.join(kind.__name__ for kind in self.events)}>"
-
-
-@overload
-def on(kind: type[E1], /) -> Callable[[Callable[[E1], None]], Subscriber]: ...
-@overload
-def on(a: type[E1], b: type[E2], /) -> Callable[[Callable[[E1 | E2], None]], Subscriber]: ...
-@overload
-def on(
-    a: type[E1], b: type[E2], c: type[E3], /
-) -> Callable[[Callable[[E1 | E2 | E3], None]], Subscriber]: ...
-@overload
-def on(*kinds: type[Event]) -> Callable[[Callable[[Any], None]], Subscriber]: ...
-def on(*kinds: type[Event]) -> Callable[[Callable[[Any], None]], Subscriber]:
-    """Subscribe a function to some kinds of events; the others then cost nothing.
-
-    A kind stands for those derived from it too. Example::
-
-        @on(RunFailed, TaskFailed)
-        def alarm(event: RunFailed | TaskFailed) -> None:
-            print(event.run_id, event.error)
-
-        Workflow(Step, observers=[alarm])
-    """
-    if not kinds:
-        raise DefinitionError("on() names no kind of event; say on(Event) for everything")
-
-    def subscribe(call: Callable[[Any], None]) -> Subscriber:
-        return Subscription(call, kinds)
-
-    return subscribe

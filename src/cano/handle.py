@@ -12,9 +12,10 @@ from cano._data import encode
 from cano._history import OVER, Phase
 from cano._host import Parked
 from cano._run import Run
+from cano._subscribe import Observer
 from cano.context import Context
 from cano.errors import RunEndedError, RunNotFoundError
-from cano.events import Event, Observer, RunCancelled, RunFailed, RunFinished
+from cano.events import Event, RunCancelled, RunFailed, RunFinished
 from cano.tasks.task import S
 
 if TYPE_CHECKING:

@@ -57,8 +57,9 @@ class Resources:
 
     - an object whose class has any of the methods of `Resource`;
     - an async context manager: tasks get what entering it returned;
-    - any other object, handed out as it is. So are asyncio's locks and semaphores, although
-      they are context managers: entering one would lock everybody else out.
+    - any other object, handed out as it is. So are asyncio's locks and semaphores, and policies
+      such as circuit breakers, although they are context managers: entering one would lock
+      everybody else out, or be one call as long as the resources are up.
 
     ``async with resources:`` sets everything up in the order given, an object under two names
     once. Overlapping users share what is up, and the last one out tears it down, in reverse.
@@ -332,7 +333,10 @@ NO_RESOURCES: Final = NoResources()
 def _to_enter(resource: object) -> TypeGuard[contextlib.AbstractAsyncContextManager[object]]:
     if not isinstance(resource, contextlib.AbstractAsyncContextManager):
         return False
-    return not isinstance(resource, _LOCKS) and _hook(cast("object", resource), "setup") is None
+    if isinstance(resource, _LOCKS):
+        return False
+    given = cast("object", resource)
+    return _hook(given, "setup") is None and _hook(given, "wrap") is None  # nor is it a policy
 
 
 def _hook(resource: object, name: str) -> Callable[[], object] | None:

@@ -27,6 +27,9 @@ def test_one_root(kind: type[Exception]) -> None:
         ("AttemptTimeoutError", TimeoutError),
         ("RunTimeoutError", TimeoutError),
         ("SplitTimeoutError", TimeoutError),
+        ("PollExhaustedError", TimeoutError),
+        ("TooManyFailuresError", ExceptionGroup),
+        ("CostError", ValueError),
         ("JoinFailedError", ExceptionGroup),
         ("NotJoinedError", LookupError),
         ("ResourceNotFoundError", LookupError),
@@ -47,8 +50,9 @@ def test_what_trying_again_may_mend() -> None:
     worth = {kind.__name__ for kind in OURS if kind.retryable}
 
     assert {
-        "AttemptTimeoutError", "CanoError", "JoinFailedError", "RecordedError", "RemoteError",
-        "SplitTimeoutError", "StrayCancelledError", "WorkerCrashedError",
+        "AttemptTimeoutError", "BulkheadFullError", "CallRefusedError", "CanoError",
+        "JoinFailedError", "RateLimitedError", "RecordedError", "RemoteError", "SplitTimeoutError",
+        "StrayCancelledError", "WorkerCrashedError",
     } == worth  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from cano import (
     on,
 )
 from cano._audience import Audience
-from cano.events import Subscriber
+from cano._subscribe import Subscriber
 from cano.testing import run
 
 

@@ -162,7 +162,8 @@ class Split(Task[S]):
             yield f"timeout={self.timeout:g} outlasts the {limit:g} s a whole run has; shorten it"
         if self.losers not in ("cancel", "wait"):
             yield f'losers={self.losers!r} is unknown; pass "cancel" or "wait"'
-        yield from problems_of([p for branch in self.branches for p in branch.policies], limit)
+        for branch in self.branches:
+            yield from problems_of(branch.policies, limit, once=branch.compensate is not None)
         if doubled := [name for name, count in Counter(self._names()).items() if count > 1]:
             yield f"branch names must be unique: {', '.join(doubled)} appear more than once"
 

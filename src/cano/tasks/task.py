@@ -84,6 +84,8 @@ class Model(Generic[S]):
     """True: the next state is to find something in its context; see `Context.handover`."""
     changes_data: ClassVar[bool] = True
     """False: the work must leave the run data alone; checked under `strict`."""
+    once: ClassVar[bool] = False
+    """True: the work must not be done twice side by side, as a `Hedge` would."""
     undoable: bool = False
     """Whether there is anything to undo; `undoers` then says how."""
     verb: ClassVar[str] = "run"

@@ -27,7 +27,7 @@ _RULES: Sequence[Rule] = (*EVENTS, *OWNERS, *LISTS, *MESSAGES)
 
 
 class BrokenContractError(AssertionError, ExceptionGroup[AssertionError]):
-    """A store breaks rules of its contract. Holds one `AssertionError` for each of them."""
+    """What was tried breaks rules of its contract. Holds one `AssertionError` for each of them."""
 
     @property
     def rules(self) -> tuple[str, ...]:
