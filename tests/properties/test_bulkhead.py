@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cano import Bulkhead
+from cano import Bulkhead, BulkheadFullError
 from cano.testing import run
 
 Action = tuple[str, int]
@@ -40,9 +40,7 @@ class Real:
 
     def come(self, number: int) -> None:
         self.gates[number] = asyncio.Event()
-        context: Any = None
-        bounded: Any = self.narrow.wrap(lambda ctx: self.stay(number))
-        self.tasks[number] = asyncio.ensure_future(bounded(context))
+        self.tasks[number] = asyncio.ensure_future(self.narrow(self.stay)(number))
 
     async def stay(self, number: int) -> None:
         self.inside.append(number)
@@ -93,3 +91,57 @@ def test_the_first_in_line_are_inside(limit: int, script: list[Action]) -> None:
         assert f"<Bulkhead 0/{limit}, 0 waiting>" == repr(real.narrow)
 
     run(main())
+
+
+class Visit(NamedTuple):
+    """A call that comes, stays if it is let in, and may be cancelled some time after it came."""
+
+    pause: int
+    stay: int
+    gives_up: int | None
+
+
+visits = st.builds(Visit, st.integers(0, 4), st.integers(0, 12), st.none() | st.integers(0, 15))
+
+
+@given(st.integers(1, 3), st.integers(0, 10), st.lists(visits, max_size=20))
+def test_patience_has_an_end(limit: int, max_wait: int, script: list[Visit]) -> None:
+    """Nobody waits for longer than *max_wait*, nobody overtakes, and every place comes back."""
+    narrow = Bulkhead(limit, max_wait=max_wait)
+    inside: list[int] = []
+    entered: list[int] = []
+    waited: dict[int, float] = {}
+    refused: dict[int, float] = {}
+
+    async def call(number: int, stay: int) -> None:
+        loop = asyncio.get_running_loop()
+        came = loop.time()
+        try:
+            async with narrow:
+                waited[number] = loop.time() - came
+                entered.append(number)
+                inside.append(number)
+                assert len(inside) <= limit
+                try:
+                    await asyncio.sleep(stay)
+                finally:
+                    inside.remove(number)
+        except BulkheadFullError:
+            refused[number] = loop.time() - came
+
+    async def main() -> None:
+        tasks: list[asyncio.Task[None]] = []
+        for number, (pause, stay, gives_up) in enumerate(script):
+            await asyncio.sleep(pause)
+            task = asyncio.ensure_future(call(number, stay))
+            if gives_up is not None:
+                asyncio.get_running_loop().call_later(gives_up, task.cancel)
+            tasks.append(task)
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(end is None or isinstance(end, asyncio.CancelledError) for end in ends)
+        assert f"<Bulkhead 0/{limit}, 0 waiting>" == repr(narrow)
+
+    run(main())
+    assert sorted(entered) == entered
+    assert all(seconds <= max_wait for seconds in waited.values())
+    assert {max_wait} >= set(refused.values())

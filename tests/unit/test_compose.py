@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum, auto
 from typing import Any, ClassVar, Literal
 
 import pytest
 
 from cano import Branch, Bulkhead, Context, Policy, Retry, Split, Task, Timeout, Workflow
-from cano.errors import AttemptTimeoutError
+from cano.errors import AttemptTimeoutError, DefinitionError
 from cano.policies import compose
 from cano.testing import run
 
@@ -130,7 +130,7 @@ def test_policies_of_the_registration_replace_those_of_the_class() -> None:
     log: list[str] = []
 
     class Careful(Task[Step]):
-        policies: ClassVar[list[Policy]] = [Noting(log, "class")]  # type: ignore[list-item]
+        policies: ClassVar[Sequence[Policy]] = [Noting(log, "class")]
 
         async def run(self, ctx: Context) -> Literal[Step.DONE]:
             return Step.DONE
@@ -161,7 +161,14 @@ def test_what_is_here_is_a_policy(policy: object) -> None:
     assert isinstance(policy, Policy)
 
 
-# Every ordered pair. Read each as nested calls.
+@pytest.mark.parametrize("policy", [Retry(), Timeout(1), Bulkhead(1)])
+def test_a_policy_is_no_task(policy: Any) -> None:
+    """Where a policy is registered as the task, the error says where it belongs."""
+    with pytest.raises(DefinitionError, match=r"WORK: .* is a policy; pass it after the task"):
+        Workflow(Step).register(Step.WORK, policy)
+
+
+# How they go together in runs. Read each as nested calls; see test_policy_pairs.py for all of them.
 
 
 def test_retry_of_timeout() -> None:

@@ -9,12 +9,15 @@ from math import inf
 from typing import Any, TypeAlias
 
 from cano.context import Context
-from cano.errors import DefinitionError, note
+from cano.errors import CallRefusedError, DefinitionError, note
 from cano.events import TaskRetried
-from cano.policies.policy import Call, T
+from cano.policies.policy import Call, Decorating, T
 from cano.policies.timeout import late, parts
 
 Which: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+
+Foresees: TypeAlias = Callable[[], CallRefusedError | None]
+"""What a call would be refused with if it were made now; None where that is not certain."""
 
 PROGRAMMING_ERRORS = (
     AssertionError,
@@ -28,13 +31,14 @@ PROGRAMMING_ERRORS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Decorating):
     """Make a failed call again, at most *attempts* times in all, the first one included.
 
     The pause before attempt n + 1 is `delay * factor ** (n - 1)` seconds, spread by *jitter* to
     both sides, and then cut to *max_delay*. After an error that carries `retry_after`, a number of
     seconds, it is at least that long, *max_delay* or not: who asks for patience knows why. Where
-    the nearest timeout would strike before the pause is over, the last error is raised at once.
+    the nearest timeout would strike before the pause is over, the last error is raised at once; so
+    it is where a circuit breaker right inside would then still refuse the call.
 
     By default every `Exception` is tried again but programming errors and errors whose class says
     `retryable = False`. Any other *on* decides alone: types, or a predicate; `on=(Exception,)`
@@ -116,6 +120,7 @@ class Retry:
         """Make *call* again as long as it fails and there are attempts left."""
         if (timed := parts(call)) is not None:
             return self._wrap_timed(*timed)
+        foresees = foresight(call)
 
         async def retrying(ctx: Context[Any]) -> T:
             saved = ctx.snapshot() if ctx._kind is not None else None
@@ -126,7 +131,7 @@ class Retry:
                 try:
                     return await call(ctx)
                 except Exception as error:
-                    if not await self._again(attempt, error, ctx):
+                    if not await self._again(attempt, error, ctx, foresees):
                         raise
                 ctx.restore(saved)
                 attempt = ctx.attempt = attempt + 1
@@ -167,9 +172,11 @@ class Retry:
 
         return retrying
 
-    async def _again(self, attempt: int, error: Exception, ctx: Context[Any]) -> bool:
+    async def _again(
+        self, attempt: int, error: Exception, ctx: Context[Any], foresees: Foresees | None = None
+    ) -> bool:
         """Whether to try again, after the pause that is due before."""
-        pause = self._after(attempt, error, ctx)
+        pause = self._after(attempt, error, ctx, foresees)
         if pause is None:
             return False
         await ctx.keep(TaskRetried(error=repr(error), delay=pause))
@@ -177,7 +184,9 @@ class Retry:
             await ctx.pause(pause)
         return True
 
-    def _after(self, attempt: int, error: Exception, ctx: Context[Any]) -> float | None:
+    def _after(
+        self, attempt: int, error: Exception, ctx: Context[Any], foresees: Foresees | None
+    ) -> float | None:
         """The pause before the next attempt, or None, having noted on *error* why not."""
         if not self.worth(error):
             if attempt > 1:
@@ -187,7 +196,14 @@ class Retry:
         if pause is None:
             if attempt > 1:
                 note(error, f"cano: gave up after {attempt} attempts")
-        elif pause >= ctx.remaining:
+            return None
+        if foresees and (refusal := foresees()) and refusal.retry_after > pause:
+            if not self.worth(refusal):
+                plural = "s" * (attempt > 1)
+                note(error, f"cano: gave up after {attempt} attempt{plural}: {refusal}")
+                return None
+            pause = refusal.retry_after
+        if pause >= ctx.remaining:
             note(
                 error,
                 f"cano: gave up after {attempt} of {self.attempts} attempts: the next pause of "
@@ -204,6 +220,13 @@ class Retry:
         from random import random  # noqa: PLC0415 -- 5 ms that most runs never need
 
         return random()  # noqa: S311 -- jitter is no secret
+
+
+def foresight(call: Call[T]) -> Foresees | None:
+    """How to ask *call*, if it can tell, what it would be refused with; see `CircuitBreaker`."""
+    itself, foresees = getattr(call, "foresees", (None, None))
+    # What others wrap around it, with functools.wraps, has the attribute too.
+    return foresees if itself is call else None
 
 
 def _patience(error: Exception) -> float:

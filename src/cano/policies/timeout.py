@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from math import isnan
 from typing import Any
 
 import msgspec
 
 from cano.context import Context
 from cano.errors import AttemptTimeoutError, DefinitionError
-from cano.policies.policy import Call, T
+from cano.policies.policy import Call, Decorating, T, is_number
 
 
-class Timeout(msgspec.Struct, frozen=True):
+class Timeout(msgspec.Struct, Decorating, frozen=True):
     """Cancel a call that takes longer than *seconds*; it fails with `AttemptTimeoutError`.
 
     Inside a `Retry` every attempt has its own time. A call that heeds no cancellation is cancelled
@@ -24,8 +23,8 @@ class Timeout(msgspec.Struct, frozen=True):
     seconds: float
 
     def __post_init__(self) -> None:
-        if isnan(self.seconds) or self.seconds <= 0:
-            raise DefinitionError(f"Timeout({self.seconds}) leaves no time; pass seconds > 0")
+        if not (is_number(self.seconds, 0) and self.seconds):
+            raise DefinitionError(f"Timeout({self.seconds!r}) leaves no time; pass seconds > 0")
 
     def problem(self, total: float | None, /) -> str | None:
         """Why this makes no sense where a run has *total* seconds."""
