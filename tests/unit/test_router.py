@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
 
 import pytest
 
-from cano import Context, Edge, Resources, Retry, RouterTask, StateEntered, Workflow
+from cano import (
+    Context,
+    Edge,
+    MemoryCheckpoints,
+    Resources,
+    Retry,
+    RouterTask,
+    RunCancelledError,
+    StateEntered,
+    Workflow,
+)
 from cano.testing import run
+from cano.testing.faults import SimulatedCrash
 
 
 class Step(Enum):
@@ -95,3 +108,78 @@ def test_resources_and_policies() -> None:
 def test_repr() -> None:
     """A router shows its class."""
     assert "<BySize task>" == repr(BySize())
+
+
+# With a store
+
+
+class Onward(RouterTask[Step]):
+    """Leads from SIZE to SMALL, and counts how often it is asked; dies where it is told."""
+
+    def __init__(self, dies: int = 0) -> None:
+        self.asked = 0
+        self.dies = dies
+
+    async def route(self, ctx: Context[Any]) -> Literal[Step.SMALL]:
+        self.asked += 1
+        if self.asked == self.dies:
+            raise SimulatedCrash
+        return Step.SMALL
+
+
+def stored(store: MemoryCheckpoints, router: Onward, dies: bool = False) -> Workflow[Step, None]:
+    async def small(ctx: Context[Any]) -> Literal[Step.DONE]:
+        if dies:
+            raise SimulatedCrash
+        return Step.DONE
+
+    flow = Workflow(Step, checkpoints=store).exits(Step.DONE, Step.LARGE)
+    return flow.register(Step.SIZE, router).register(Step.SMALL, small)
+
+
+def test_is_not_where_a_run_resumes() -> None:
+    """A crash in the state after a router resumes there: the way is not decided again."""
+
+    async def main() -> tuple[Step, int]:
+        store, router = MemoryCheckpoints(), Onward()
+        with suppress(SimulatedCrash):
+            await stored(store, router, dies=True).run(Step.SIZE, run_id="r")
+        await asyncio.sleep(16)
+        return await stored(store, router).resume("r"), router.asked
+
+    assert (Step.DONE, 1) == run(main())
+
+
+def test_a_crash_before_any_other_state() -> None:
+    """A run that died in the router it began with begins with it again: its start is recorded."""
+
+    async def main() -> tuple[Step, int, list[str]]:
+        store, router = MemoryCheckpoints(), Onward(dies=1)
+        with suppress(SimulatedCrash):
+            await stored(store, router).run(Step.SIZE, run_id="r")
+        await asyncio.sleep(16)
+        state = await stored(store, router).resume("r")
+        events = await store.load("r")
+        return state, router.asked, [e.state for e in events if isinstance(e, StateEntered)]
+
+    assert (Step.DONE, 2, ["SMALL"]) == run(main())
+
+
+def test_a_slow_router_can_be_cancelled() -> None:
+    """Cancelling a run while it decides ends it at once."""
+
+    class Slow(RouterTask[Step]):
+        async def route(self, ctx: Context[Any]) -> Literal[Step.DONE]:
+            await asyncio.sleep(1000)
+            return Step.DONE
+
+    async def main() -> float:
+        built = Workflow(Step).register(Step.SIZE, Slow())
+        handle = await built.exits(Step.SMALL, Step.LARGE, Step.DONE).start_run(Step.SIZE)
+        await asyncio.sleep(1)
+        await handle.cancel()
+        with pytest.raises(RunCancelledError):
+            await handle.result()
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) < 2

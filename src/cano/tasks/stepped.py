@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from types import UnionType
 from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
+from cano._clock import loop_time
 from cano._graph import Targets, targets_of
 from cano._kinds import kind_name
 from cano._values import awaited
@@ -21,6 +23,11 @@ from cano.tasks.verb import describe
 C = TypeVar("C")
 C_co = TypeVar("C_co", covariant=True)
 S_co = TypeVar("S_co", bound=Enum, covariant=True)
+
+STEPS = 256
+"""Steps after which a visit that never suspends lets the rest of the loop have its turn."""
+SECONDS = 0.01
+"""Seconds after which it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,8 @@ class SteppedTask(Task[S], Generic[S, C]):
             if ctx.host.durable:
                 saved = ctx.host.history.visit.of("cursor", ctx.branch_name)
             ctx.item = None if saved is None else kept.read(saved.value)
+            clock = loop_time(asyncio.get_running_loop())
+            steps, due = 0, clock() + SECONDS
             while isinstance(outcome := await step(ctx), More):
                 cursor = _cursor_of(outcome)
                 if ctx.host.durable:
@@ -75,6 +84,10 @@ class SteppedTask(Task[S], Generic[S, C]):
                     await ctx.record(event)
                     ctx.begin()
                 ctx.item = cursor
+                steps += 1
+                if not steps % STEPS or clock() >= due:
+                    await asyncio.sleep(0)  # else neither a timeout nor a cancellation gets in
+                    due = clock() + SECONDS
             ctx.item = None
             state: S = _state_of(outcome, self.label)
             return state
