@@ -55,7 +55,8 @@ class DurableRun(Run[S]):
     """A plan being carried out, and written down."""
 
     __slots__ = (
-        "_inherited", "_may_park", "_resolutions", "ending", "journal", "kept", "origin", "stop", "tags",
+        "_inherited", "_may_park", "_resolutions", "driver", "ending", "journal", "kept", "origin",
+        "stop", "tags", "within",
     )  # fmt: skip
 
     durable = True
@@ -78,6 +79,10 @@ class DurableRun(Run[S]):
         """Set when the run is in the store, and carried out here."""
         self.stop: Callable[[], None] | None = None
         """Cancels whoever carries the run out, when a message asks for its end."""
+        self.driver: tuple[asyncio.Task[Any], Context[Any]] | None = None
+        """The asyncio task that carries the run out, and its context; set while it does."""
+        self.within: Run[Any] | None = None
+        """The run that this one is part of."""
 
     @property
     def may_park(self) -> bool:
@@ -98,6 +103,14 @@ class DurableRun(Run[S]):
     @property
     def visits(self) -> int:
         return self.history.visit.number
+
+    @property
+    def leaving(self) -> bool:
+        if self.cancelled or self.driver is None:
+            return False
+        task, context = self.driver
+        own = context._alarm.sent if context._alarm is not None else 0  # timeouts of its own
+        return task.cancelling() > own and (self.within is None or self.within.leaving)
 
     def defer(self, event: Event, /) -> None:
         self.journal.defer(event)
@@ -171,10 +184,13 @@ class DurableRun(Run[S]):
         # A task may have met it in a group of its own tasks.
         return isinstance(error, ExceptionGroup) and _in_trouble(error)
 
-    def lose(self, error: CheckpointError) -> None:
-        """Somebody else has the run: stop, and touch nothing."""
+    def stop_for(self, error: CheckpointError, /) -> None:
         if self.journal.broken is None:
             self.journal.broken = error
+
+    def lose(self, error: CheckpointError) -> None:
+        """Somebody else has the run: stop, and touch nothing."""
+        self.stop_for(error)
         if self.stop is not None:
             self.stop()
 
@@ -267,7 +283,8 @@ class DurableRun(Run[S]):
             raise self.journal.broken
         if self.history.over:  # it came too late
             return
-        if self.cancelled or self.stray():
+        over_with = self.within is not None and not self.within.leaving
+        if self.cancelled or over_with or self.stray():
             await self.end_cancelled(context)
         else:
             await self.let_go(Status.RUNNING, 0.0)
@@ -305,7 +322,7 @@ class DurableRun(Run[S]):
             await self.record(
                 RunFailed(state=history.state, kind=kind, error=cause.message, cause=cause)
             )
-        return result_of(history, self.plan, self.run_id)
+        return result_of(history, self.plan, self.run_id, part=self.within is not None)
 
     async def let_go(self, status: Status, wake: float) -> None:
         """Give the run up, for anybody to claim from *wake* on. No cancellation breaks it off."""

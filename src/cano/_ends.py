@@ -12,6 +12,7 @@ from cano.errors import (
     JoinFailedError,
     RunCancelledError,
     RunFailedError,
+    StrayCancelledError,
     VersionMismatchError,
     note,
 )
@@ -20,11 +21,11 @@ from cano.join import SplitResult
 from cano.tasks.task import S
 
 
-def result_of(history: History, plan: Plan[S], run_id: str) -> S:
+def result_of(history: History, plan: Plan[S], run_id: str, *, part: bool = False) -> S:
     """The exit of a finished run. Raises the recorded end of another.
 
     That is `RunFailedError` or `RunCancelledError`, inside `CompensationFailedError` if completed
-    work could not be undone.
+    work could not be undone. A *part* fails with what it failed of, for its whole to judge.
     """
     if history.phase is Phase.FINISHED:
         exit_: Any = plan.states.__members__.get(history.state)
@@ -35,6 +36,8 @@ def result_of(history: History, plan: Plan[S], run_id: str) -> S:
             )
         return exit_  # type: ignore[no-any-return]
     end = _end(history, run_id)
+    if part and history.cause is not None and not history.cancelled:
+        end = revive(history.cause)
     if history.failures:
         failures = [revive(work.error) for work in history.failures if work.error is not None]
         raise CompensationFailedError(
@@ -62,6 +65,14 @@ def _end(history: History, run_id: str) -> Exception:
     for text in cause.notes:
         note(error, text)
     return error
+
+
+def stray_error(where: str) -> StrayCancelledError:
+    """What is raised instead of a cancellation that came from nobody who has a right to it."""
+    return StrayCancelledError(
+        f"{where or 'the run'} raised CancelledError, but nobody had cancelled the run; it "
+        "probably awaited something that was cancelled elsewhere"
+    )
 
 
 def refused(cause: Cause, split: SplitResult[Any] | None) -> Exception:

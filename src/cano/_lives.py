@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Coroutine
+from contextlib import suppress
 from enum import Enum
 from math import inf
 from typing import Any, Generic, TypeVar
@@ -17,7 +18,7 @@ from cano._cancel import Canceller
 from cano._data import DataType, FieldType
 from cano._durable import DurableRun
 from cano._ends import refused, result_of
-from cano._history import History, replay
+from cano._history import History, Phase, replay
 from cano._host import Handover
 from cano._keeper import Keeper
 from cano._plan import Plan
@@ -29,6 +30,7 @@ from cano.checkpoints.store import CheckpointStore, Claim, RunSummary, Status
 from cano.context import Context
 from cano.errors import (
     CheckpointError,
+    RunCancelledError,
     RunEndedError,
     RunExistsError,
     RunIdReusedError,
@@ -92,13 +94,12 @@ class Lives(Generic[S, D]):
                 begun = (await self.store.load(run.run_id, 0, 1))[0]
                 _same(summary, begun, start, given, self.plan.data_type)
                 try:
-                    return await self._take_up(run, context, summary)
+                    part = run.within is not None  # it is stuck when its whole is
+                    return await self._take_up(run, context, summary, even_if_stuck=part)
                 except RunOwnedError as error:
                     if not wait:
                         raise
-                    with self.keeper.word_of(run.run_id) as word:
-                        left = max(error.until - self.keeper.now(), 0.0)
-                        await asyncio.wait((word,), timeout=left)
+                    await self._news_of(run.run_id, error)
 
     async def resume(
         self, run: DurableRun[S], context: Context[Any], *, even_if_stuck: bool = False
@@ -125,6 +126,45 @@ class Lives(Generic[S, D]):
             await self._take(run, store.reopen(run.run_id, keeper.owner.id, keeper.now()))
             return await self._go_on(run, context)
 
+    async def undo(self, run: DurableRun[S], context: Context[Any]) -> None:
+        """See that nothing is left standing of a run that is part of another.
+
+        One that is not over is ended first. Raises `CompensationFailedError`.
+        """
+        async with self.plan.resources:
+            await self._ready()
+            while True:
+                try:
+                    summary = await self.known(run.run_id)
+                except RunNotFoundError:  # not even begun
+                    return
+                history = replay(await self.store.load(run.run_id))
+                if summary.over and (history.phase is not Phase.FINISHED or not history.standing):
+                    if history.failures:
+                        result_of(history, self.plan, run.run_id)  # raises
+                    return
+                await self._accept(summary, history)
+                store, keeper = self.store, self.keeper
+                if summary.over:
+                    how = store.reopen(run.run_id, keeper.owner.id, keeper.now(), finished=True)
+                else:
+                    run.cancelled = True
+                    how = store.claim(run.run_id, keeper.owner.id, keeper.now())
+                try:
+                    await self._take(run, how)
+                except RunOwnedError as error:
+                    await self._news_of(run.run_id, error)
+                    continue
+                with suppress(RunCancelledError):  # which is how it ends
+                    await self._go_on(run, context)
+                return
+
+    async def _news_of(self, run_id: str, owned: RunOwnedError) -> None:
+        """Wait until the run may be claimed: something happens to it, or the lease is over."""
+        with self.keeper.word_of(run_id) as word:
+            left = max(owned.until - self.keeper.now(), 0.0)
+            await asyncio.wait((word,), timeout=left)
+
     async def _take_up(
         self,
         run: DurableRun[S],
@@ -137,7 +177,7 @@ class Lives(Generic[S, D]):
             history = replay(await self.store.load(run.run_id))
             run.recall(history, ())
             self._restore(run, context)
-            return result_of(history, self.plan, run.run_id)
+            return self._result(run, history)
         if summary.crashes >= self.max_crashes and not even_if_stuck:
             raise RunStuckError(
                 f"run {run.run_id!r} was claimed {summary.crashes} times in a row without getting "
@@ -152,8 +192,11 @@ class Lives(Generic[S, D]):
         try:
             await self._take(run, store.claim(run.run_id, keeper.owner.id, keeper.now()))
         except RunEndedError:  # somebody else was faster, and is done
-            return result_of(replay(await self.store.load(run.run_id)), self.plan, run.run_id)
+            return self._result(run, replay(await self.store.load(run.run_id)))
         return await self._go_on(run, context)
+
+    def _result(self, run: DurableRun[S], history: History) -> S:
+        return result_of(history, self.plan, run.run_id, part=run.within is not None)
 
     async def _take(self, run: DurableRun[S], claiming: Coroutine[Any, Any, Claim]) -> None:
         """Be the owner. What a cancellation found claimed is let go again."""
@@ -216,14 +259,14 @@ class Lives(Generic[S, D]):
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 -- a coroutine that runs has one
         canceller = Canceller(run, task)
-        run.stop = canceller.begin
+        run.stop, run.driver = canceller.begin, (task, context)
         run.kept.set()
         self.keeper.hold(run)
         try:
             return await run.carry_on(context, first, resumed=resumed)
         finally:
             self.keeper.let_go(run)
-            run.stop = None
+            run.stop = run.driver = None
             canceller.end()
 
     async def outcome(self, run_id: str) -> S:

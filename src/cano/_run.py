@@ -18,22 +18,23 @@ from cano._audience import Audience
 from cano._causes import cause_of, said
 from cano._clock import loop_time, time_ordered_id, wall_offset
 from cano._data import DataType
+from cano._ends import stray_error
 from cano._history import History, Phase, evolve
 from cano._host import Resolution
 from cano._mailbox import Mailbox
 from cano._plan import Plan, Step
+from cano._subscribe import Observer
 from cano.context import Context
 from cano.errors import (
+    CheckpointError,
     CompensationFailedError,
     RunCancelledError,
     RunTimeoutError,
-    StrayCancelledError,
     note,
 )
 from cano.events import (
     Cause,
     Event,
-    Observer,
     RollbackStarted,
     RunCancelled,
     RunFailed,
@@ -66,6 +67,7 @@ class Run(Generic[S]):
     """
 
     __slots__ = (
+        "__weakref__",
         "_elapsed",
         "_history",
         "_mailbox",
@@ -140,6 +142,11 @@ class Run(Generic[S]):
         return False
 
     @property
+    def leaving(self) -> bool:
+        """Whether it is being cancelled only to be let go: somebody will resume it."""
+        return False
+
+    @property
     def fence(self) -> int:
         """The owner's epoch; 0 without a store."""
         return 0
@@ -172,6 +179,9 @@ class Run(Generic[S]):
     def stops(self, error: Exception, /) -> bool:
         """Whether *error* is this run's own trouble with its history: without a store, never."""
         return False
+
+    def stop_for(self, error: CheckpointError, /) -> None:
+        """With a store: stop where we are, for *error* of a part; see `stops`."""
 
     def recall_data(self, context: Context[Any], /) -> None:
         """With a store: bring the data back to what was last recorded."""
@@ -284,7 +294,7 @@ class Run(Generic[S]):
         """Close a run that was cancelled: by its handle, from outside, or by nobody at all."""
         where = self.path[-1]._name_ if self.path else ""
         if self.stray():
-            error = self.stray_error()
+            error = stray_error(where)
             await self.end_failed(context, error)
             raise error
         failures = await self.undo_standing(context, None)
@@ -309,14 +319,6 @@ class Run(Generic[S]):
         """Whether the cancellation at hand came from nobody who has a right to it."""
         task = asyncio.current_task()
         return not self.cancelled and not (task and task.cancelling())
-
-    def stray_error(self) -> StrayCancelledError:
-        """What to raise instead of such a cancellation."""
-        where = self.path[-1]._name_ if self.path else "the run"
-        return StrayCancelledError(
-            f"{where} raised CancelledError, but nobody had cancelled the run; it probably "
-            "awaited something that was cancelled elsewhere"
-        )
 
     def not_undone(self, errors: list[Exception]) -> CompensationFailedError:
         """What a run comes to whose completed work still stands in part."""

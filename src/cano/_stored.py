@@ -14,6 +14,7 @@ from cano._durable import DurableRun
 from cano._history import replay
 from cano._host import Parked
 from cano._lives import Lives
+from cano._run import Run
 from cano.checkpoints.store import CANCEL, RESOLVE, CheckpointStore, RunSummary, Status
 from cano.context import Context
 from cano.errors import (
@@ -76,6 +77,22 @@ class Stored(Generic[S, D]):
     ) -> S:
         """Carry out a run, in the task of whoever awaits this."""
         return await self._new(start, data, run_id, tags, wait=wait, background=False)[-1]
+
+    def part(
+        self, within: Run[Any], start: S | None, data: D | None, run_id: str
+    ) -> tuple[DurableRun[S], Context[Any], Coroutine[Any, Any, S]]:
+        """A run that is part of another, to be carried out in its asyncio task."""
+        tags = [f"part of {within.run_id}"]
+        return self._new(start, data, run_id, tags, wait=True, background=False, within=within)
+
+    async def undo(self, run_id: str) -> None:
+        """See that nothing is left standing of a run that is part of another."""
+        run, context = self._other(run_id, background=False)
+        await self.lives.undo(run, context)
+
+    async def asked_to_end(self, run_id: str) -> bool:
+        """Whether somebody sent the run a request to end."""
+        return any(message.name == CANCEL for message in await self.store.inbox(run_id))
 
     async def start(
         self,
@@ -203,18 +220,18 @@ class Stored(Generic[S, D]):
         wait: bool,
         background: bool,
         attach: bool = True,
+        within: Run[Any] | None = None,
     ) -> tuple[DurableRun[S], Context[Any], Coroutine[Any, Any, S]]:
         name: object = run_id
         if name is not None and not (isinstance(name, str) and name):
             raise DefinitionError(f"run_id={run_id!r} is no name; pass a text that is not empty")
         plan, first = self.workflow._begin(start)
         run = self.lives.new_run(run_id, background=background)
-        run.tags = _tags(tags)
+        run.tags, run.within = _tags(tags), within
         context: Context[Any] = Context(run, run.path, self.workflow._data_of(plan, data))
         named = attach and run_id is not None
-        living = self.lives.live(
-            run, context, first, named=named, with_data=data is not None, wait=wait
-        )
+        compared = data is not None and within is None  # a part is what its whole says it is
+        living = self.lives.live(run, context, first, named=named, with_data=compared, wait=wait)
         return run, context, living
 
     def _other(self, run_id: str, *, background: bool) -> tuple[DurableRun[S], Context[Any]]:
@@ -229,6 +246,9 @@ class Stored(Generic[S, D]):
         kept = asyncio.ensure_future(run.kept.wait())
         try:
             await asyncio.wait((task, kept), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()  # nobody would have a handle of it
+            raise
         finally:
             kept.cancel()
         handle = self._handles[run.run_id] = RunHandle(run, context, task, self)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from cano._deadline import AGAIN
 from cano._definition import Definition
 from cano._run import Run
+from cano._subscribe import Observer
 from cano.context import Context
 from cano.errors import DefinitionError
-from cano.events import Observer
 from cano.handle import RunHandle
 from cano.resources import Resources
 from cano.tasks.task import S
 
 if TYPE_CHECKING:
+    from cano._nested import PartResult, SubWorkflow
     from cano._stored import Stored, StoredRun
     from cano.checkpoints.store import CheckpointStore
+    from cano.policies.policy import Policy
+    from cano.tasks.split import Branch
 
 D = TypeVar("D")
 S0 = TypeVar("S0", bound=Enum)
+P = TypeVar("P", bound=Enum)
 
 
 class Workflow(Definition[S, D]):
@@ -244,6 +248,64 @@ class Workflow(Definition[S, D]):
         if self._stored is None or not self._stored.usable:
             self._stored = Stored(self, self.checkpoints)
         return self._stored
+
+    def as_task(
+        self,
+        then: P | Mapping[S, P],
+        *,
+        start: S | None = None,
+        data_in: Callable[[Context[Any]], D] | None = None,
+        data_out: Callable[[Context[Any], D], None] | None = None,
+    ) -> SubWorkflow[P, S, D]:
+        """A task for a state of another workflow: a visit there is a run of this one.
+
+        Example::
+
+            flow.register(Step.SHIP, shipping.as_task(
+                {Shipping.SENT: Step.DONE, Shipping.LOST: Step.REFUND},
+                data_in=lambda ctx: Parcel(ctx.data.items),
+                data_out=lambda ctx, parcel: setattr(ctx.data, "tracking", parcel.tracking),
+            ))
+
+        The run within is cancelled, timed out, let go and resumed with the run it is part of, and
+        undone with it. With a store it is a run of its own, named after the run, the visit and the
+        state it is part of, and tagged "part of" that run; its workflow should have a store where
+        the outer one has. Policies of the state go around the whole of it, and each attempt is
+        a new run.
+
+        Args:
+            then: the state to go to: one for every exit, or the same for all.
+            start: where the run begins, if not at the workflow's own start.
+            data_in: makes the data of the run within. Not called where the run is found begun.
+            data_out: takes over what the data has become; called once the run has finished.
+        """
+        from cano._nested import SubWorkflow  # noqa: PLC0415 -- only who nests pays for it
+
+        return SubWorkflow(self, then, start, data_in, data_out)
+
+    def as_branch(
+        self,
+        *policies: Policy,
+        name: str | None = None,
+        start: S | None = None,
+        data_in: Callable[[Context[Any]], D] | None = None,
+    ) -> Branch[PartResult[D]]:
+        """A branch for a `Split` of another workflow; its value is a `PartResult`.
+
+        See `as_task`. Where work of this workflow can be undone, the branch is not interrupted once
+        it has begun, as with every branch that can be undone.
+        """
+        from cano._nested import branch_of  # noqa: PLC0415 -- only who nests pays for it
+
+        return branch_of(self, policies, name, start, data_in)
+
+    def _part(
+        self, whole: Run[Any], start: S | None, data: D | None, run_id: str
+    ) -> tuple[Run[S], Context[D], Coroutine[Any, Any, S]]:
+        """`_new_run` for a run that is part of another."""
+        if self.checkpoints is None:
+            return self._new_run(start, data, run_id)
+        return self._durably(start).part(whole, start, data, run_id)
 
     async def __aenter__(self) -> Self:
         """Open a scope: resources stay up until it ends, whatever runs come and go.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from cano import Context, MemoryCheckpoints, RunLostError, Workflow
+from cano import Context, MemoryCheckpoints, Resources, RunLostError, RunSummary, Workflow
 from cano.checkpoints.store import CheckpointStore, RunQuery, Status
 from cano.testing import run
 from cano.testing.faults import FaultyStore, SimulatedCrash
@@ -321,3 +321,26 @@ def test_a_block_that_fails_lets_go_of_its_runs() -> None:
         return summary.status, summary.owner
 
     assert (Status.RUNNING, "") == run(main())
+
+
+def test_who_is_cancelled_while_starting_a_run_leaves_none_behind() -> None:
+    """Without a handle nobody could end it: it is not begun, or let go."""
+
+    class Slow:
+        async def setup(self) -> None:
+            await asyncio.sleep(5)
+
+        async def teardown(self) -> None: ...
+
+    async def main() -> list[RunSummary]:
+        store = MemoryCheckpoints()
+        flow = World().flow(store, resources=Resources(slow=Slow()))
+        starting = asyncio.ensure_future(flow.start_run(Step.WORK, run_id="r"))
+        await asyncio.sleep(1)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await asyncio.sleep(10)
+        return [*await store.runs(RunQuery())]
+
+    assert [] == run(main())
