@@ -23,6 +23,9 @@ SUBJECTS = (
     "cancel",
     "cycle",
     "durable",
+    "policies",
+    "batch",
+    "stream",
 )
 
 

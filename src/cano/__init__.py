@@ -6,13 +6,18 @@ States are an `Enum`, a task is an async function, and its return annotation is 
 from typing import TYPE_CHECKING, Any
 
 from cano._graph import Edge, Graph
+from cano._subscribe import Observer, Subscriber, on
 from cano.context import Context
 from cano.errors import (
     AttemptTimeoutError,
+    BulkheadFullError,
+    CallRefusedError,
     CanoError,
     CheckpointError,
+    CircuitOpenError,
     CompensationFailedError,
     CorruptHistoryError,
+    CostError,
     DataError,
     DefinitionError,
     DetachedContextError,
@@ -23,7 +28,9 @@ from cano.errors import (
     MissingExtraError,
     NotJoinedError,
     OrphanedCompensationError,
+    PollExhaustedError,
     ProgressMismatchError,
+    RateLimitedError,
     RecordedError,
     RemoteError,
     ResourceError,
@@ -46,23 +53,31 @@ from cano.errors import (
     StoreError,
     StrayCancelledError,
     TooFewBranchesError,
+    TooManyFailuresError,
     ValueTypeError,
     VersionMismatchError,
     WorkerCrashedError,
 )
 from cano.events import (
+    BatchProcessed,
     BranchCancelled,
     BranchFailed,
     BranchFinished,
     BranchStarted,
+    CallDelayed,
+    CallRefused,
     Cause,
+    CircuitChanged,
     CompensationFailed,
     CursorSaved,
     EffectDone,
     EffectIntended,
     Event,
     FailureRouted,
-    Observer,
+    FallbackUsed,
+    HedgeStarted,
+    ItemFailed,
+    PollAnswered,
     RollbackStarted,
     RunCancelled,
     RunClaimed,
@@ -77,7 +92,7 @@ from cano.events import (
     SplitJoined,
     SplitStarted,
     StateEntered,
-    Subscriber,
+    StreamClosed,
     TaskCancelled,
     TaskCompensated,
     TaskCompleted,
@@ -87,7 +102,7 @@ from cano.events import (
     TaskSucceeded,
     TimerSet,
     WaitStarted,
-    on,
+    WindowFlushed,
 )
 from cano.handle import RunHandle
 from cano.health import Degraded, Health, Healthy, Unhealthy
@@ -99,6 +114,7 @@ from cano.workflow import Workflow
 
 if TYPE_CHECKING:  # loaded when first asked for, by `__getattr__`
     from cano._migrations import Saved
+    from cano._nested import PartResult
     from cano._progress import Signal
     from cano._stored import StoredRun
     from cano.checkpoints import (
@@ -109,17 +125,55 @@ if TYPE_CHECKING:  # loaded when first asked for, by `__getattr__`
         SqliteCheckpoints,
         Status,
     )
+    from cano.concurrent import ManyRuns, ManyStatus, RunOutcome, many, run_many
     from cano.executors.process import process
     from cano.executors.thread import thread
     from cano.memory import Key, KeyValueStore, MemoryStore
+    from cano.policies.circuit import CircuitBreaker, CircuitState
+    from cano.policies.fallback import Fallback
+    from cano.policies.guarded import guarded
+    from cano.policies.hedge import Hedge
+    from cano.policies.multi_limit import MultiRateLimiter, Tier
+    from cano.policies.rate_limit import RateLimiter, Reservation, WindowedRateLimiter
+    from cano.tasks.batch import BatchTask, ItemOutcome, Outcomes
     from cano.tasks.compensatable import CompensatableTask
+    from cano.tasks.node import Node
+    from cano.tasks.poll import Pending, PollTask, Ready, poll
     from cano.tasks.signal import SignalTask
     from cano.tasks.stepped import Done, More, SteppedTask
+    from cano.tasks.stream import CloseReason, StreamTask, Window
     from cano.tasks.timer import TimerTask
 
 __version__ = "0.1.0"
 
 _LATER = {
+    "many": "cano.concurrent",
+    "RunOutcome": "cano.concurrent",
+    "ManyStatus": "cano.concurrent",
+    "PartResult": "cano._nested",
+    "CircuitBreaker": "cano.policies.circuit",
+    "CircuitState": "cano.policies.circuit",
+    "RateLimiter": "cano.policies.rate_limit",
+    "WindowedRateLimiter": "cano.policies.rate_limit",
+    "MultiRateLimiter": "cano.policies.multi_limit",
+    "Tier": "cano.policies.multi_limit",
+    "Reservation": "cano.policies.rate_limit",
+    "Hedge": "cano.policies.hedge",
+    "Fallback": "cano.policies.fallback",
+    "guarded": "cano.policies.guarded",
+    "PollTask": "cano.tasks.poll",
+    "Ready": "cano.tasks.poll",
+    "Pending": "cano.tasks.poll",
+    "poll": "cano.tasks.poll",
+    "Node": "cano.tasks.node",
+    "BatchTask": "cano.tasks.batch",
+    "Outcomes": "cano.tasks.batch",
+    "ItemOutcome": "cano.tasks.batch",
+    "StreamTask": "cano.tasks.stream",
+    "Window": "cano.tasks.stream",
+    "CloseReason": "cano.tasks.stream",
+    "run_many": "cano.concurrent",
+    "ManyRuns": "cano.concurrent",
     "CompensatableTask": "cano.tasks.compensatable",
     "Signal": "cano._progress",
     "SignalTask": "cano.tasks.signal",
@@ -153,6 +207,8 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "AttemptTimeoutError",
+    "BatchProcessed",
+    "BatchTask",
     "Branch",
     "BranchCancelled",
     "BranchFailed",
@@ -160,15 +216,25 @@ __all__ = [
     "BranchResult",
     "BranchStarted",
     "Bulkhead",
+    "BulkheadFullError",
+    "CallDelayed",
+    "CallRefused",
+    "CallRefusedError",
     "CanoError",
     "Cause",
     "CheckpointError",
     "CheckpointStore",
+    "CircuitBreaker",
+    "CircuitChanged",
+    "CircuitOpenError",
+    "CircuitState",
+    "CloseReason",
     "CompensatableTask",
     "CompensationFailed",
     "CompensationFailedError",
     "Context",
     "CorruptHistoryError",
+    "CostError",
     "CursorSaved",
     "DataError",
     "DefinitionError",
@@ -182,24 +248,44 @@ __all__ = [
     "EffectIntended",
     "Event",
     "FailureRouted",
+    "Fallback",
+    "FallbackUsed",
     "Graph",
     "Health",
     "Healthy",
+    "Hedge",
+    "HedgeStarted",
+    "ItemFailed",
+    "ItemOutcome",
     "JoinFailedError",
     "Key",
     "KeyNotFoundError",
     "KeyValueStore",
+    "ManyRuns",
+    "ManyStatus",
     "MemoryCheckpoints",
     "MemoryStore",
     "MissingExtraError",
     "More",
+    "MultiRateLimiter",
+    "Node",
     "NotJoinedError",
     "Observer",
     "OrphanedCompensationError",
+    "Outcomes",
+    "PartResult",
+    "Pending",
     "Policy",
+    "PollAnswered",
+    "PollExhaustedError",
+    "PollTask",
     "ProgressMismatchError",
+    "RateLimitedError",
+    "RateLimiter",
+    "Ready",
     "RecordedError",
     "RemoteError",
+    "Reservation",
     "Resource",
     "ResourceError",
     "ResourceNotFoundError",
@@ -223,6 +309,7 @@ __all__ = [
     "RunLostError",
     "RunMigrated",
     "RunNotFoundError",
+    "RunOutcome",
     "RunOwnedError",
     "RunParked",
     "RunQuery",
@@ -249,6 +336,8 @@ __all__ = [
     "StoreError",
     "StoredRun",
     "StrayCancelledError",
+    "StreamClosed",
+    "StreamTask",
     "Subscriber",
     "Task",
     "TaskCancelled",
@@ -258,17 +347,26 @@ __all__ = [
     "TaskRetried",
     "TaskStarted",
     "TaskSucceeded",
+    "Tier",
     "Timeout",
     "TimerSet",
     "TimerTask",
     "TooFewBranchesError",
+    "TooManyFailuresError",
     "Unhealthy",
     "ValueTypeError",
     "VersionMismatchError",
     "WaitStarted",
+    "Window",
+    "WindowFlushed",
+    "WindowedRateLimiter",
     "WorkerCrashedError",
     "Workflow",
+    "guarded",
+    "many",
     "on",
+    "poll",
     "process",
+    "run_many",
     "thread",
 ]

@@ -3,6 +3,7 @@
 from cano.testing.clock import VirtualLoop, run
 from cano.testing.contracts import BrokenContractError, check_checkpoint_store
 from cano.testing.faults import FailTimes, FaultyStore, SimulatedCrash
+from cano.testing.policies import check_policy
 
 __all__ = [
     "BrokenContractError",
@@ -11,5 +12,6 @@ __all__ = [
     "SimulatedCrash",
     "VirtualLoop",
     "check_checkpoint_store",
+    "check_policy",
     "run",
 ]
