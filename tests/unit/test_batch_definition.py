@@ -79,6 +79,7 @@ def test_missing_verbs() -> None:
     assert "A: Empty has no load(); write `async def load(self, ctx)`" in found
     assert "A: Empty has no process(); write `async def process(self, ctx, item)`" in found
     assert "A: Empty has no finish(); write `async def finish(self, ctx, outcomes)`" in found
+    assert "plain function" not in str(found), "what is ours is not blamed on the user"
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, 2.0, nan, inf, None, "4", True])

@@ -43,6 +43,7 @@ def test_the_verbs_that_are_needed_are_named() -> None:
     assert "Empty has no open(); write `async def open(self, ctx, cursor)`" in said
     assert "Empty has no process(); write `async def process(self, ctx, item)`" in said
     assert "Empty has no close(); write `async def close(self, ctx, reason)`" in said
+    assert "plain function" not in said, "what is ours is not blamed on the user"
 
 
 @pytest.mark.parametrize(

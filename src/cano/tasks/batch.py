@@ -20,7 +20,7 @@ from cano.policies.policy import Policy, problems_of
 from cano.tasks._outcomes import ItemOutcome, Outcomes
 from cano.tasks._recording import kept_branch
 from cano.tasks._working import SHOWN, Work, Working, too_many
-from cano.tasks.task import Guard, Model, Runner, S
+from cano.tasks.task import Guard, Model, Runner, S, ours
 from cano.tasks.verb import describe
 
 __all__ = ["BatchTask", "ItemOutcome", "Outcomes"]
@@ -182,8 +182,8 @@ def _whole(number: Any, least: int) -> bool:
 
 
 def _loading(load: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """*load* as something to await, where it is a generator."""
-    if not (isgeneratorfunction(load) or isasyncgenfunction(load)):
+    """*load* as something to await, where it is a generator, or was not written."""
+    if not (isgeneratorfunction(load) or isasyncgenfunction(load) or ours(load)):
         return load
 
     @wraps(load)

@@ -18,7 +18,7 @@ from cano.tasks._stream_end import Verbs
 from cano.tasks._streaming import Session
 from cano.tasks._windows import CloseReason, Window, is_duration, tolerated
 from cano.tasks.stepped import Done
-from cano.tasks.task import Guard, Runner, S, Task
+from cano.tasks.task import Guard, Runner, S, Task, ours
 from cano.tasks.verb import describe
 
 __all__ = ["CloseReason", "StreamTask", "Window"]
@@ -208,8 +208,8 @@ async def _probe(ctx: Context[Any]) -> None:
 
 
 def _opening(function: Callable[..., Any]) -> Callable[..., Any]:
-    """*function* as one that is awaited, if it is an async generator."""
-    if not inspect.isasyncgenfunction(function):
+    """*function* as one that is awaited, if it is an async generator, or was not written."""
+    if not (inspect.isasyncgenfunction(function) or ours(function)):
         return function
 
     @wraps(function)

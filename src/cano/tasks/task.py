@@ -121,7 +121,7 @@ class Model(Generic[S]):
     def problems(self, total: float | None, /) -> Iterable[str]:
         """What is wrong with this definition, where a run has *total* seconds; with remedies."""
         # Whoever writes a `bind` of his own needs no verb.
-        if _ours(self.bind) and _ours(self._work):
+        if ours(self.bind) and ours(self._work):
             yield f"{self.label} has no {self.verb}(); write `async def {self.verb}(self, ctx)`"
         yield from describe(self._work).no_state
 
@@ -160,6 +160,6 @@ class Task(Model[S]):
         return getattr(self, self.verb, self.run)
 
 
-def _ours(function: object) -> bool:
+def ours(function: object) -> bool:
     """Whether *function* is one of the library's own, which stand for what is to be written."""
     return getattr(function, "__module__", "").startswith("cano.tasks.")
