@@ -20,7 +20,6 @@ LAYERS = [
         "_migrations",
         "_upgrade",
         "join",
-        "_waits",
     ],
     ["checkpoints"],
     [
@@ -59,11 +58,8 @@ LAYERS = [
         "handle",
         "workflow",
         "_nested",
-        "_inputs",
-        "_instance",
-        "concurrent",
     ],
-    ["executors", "testing", "demo", "cli", "__main__"],
+    ["concurrent", "executors", "testing", "demo", "cli", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 IMPURE = {"asyncio", "time", "random", "threading", "sqlite3"}
@@ -122,6 +118,21 @@ def test_decisions_are_pure(layer: int) -> None:
         tops = {module.split(".")[0] for module in imported(SOURCE / f"{name}.py")}
 
         assert set() == tops & IMPURE, name
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "concurrent/waits.py",
+        "policies/_circuit.py",
+        "policies/_meters.py",
+        "tasks/_polling.py",
+        "tasks/_windows.py",
+    ],
+)
+def test_so_are_those_of_policies_and_models(path: str) -> None:
+    """What decides within a policy, a task model or a call is apart from what carries it out."""
+    assert set() == {module.split(".")[0] for module in imported(SOURCE / path)} & IMPURE
 
 
 @pytest.mark.parametrize("name", ENGINE)

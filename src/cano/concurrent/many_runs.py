@@ -18,28 +18,15 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar, overload
 
 from cano._clock import loop_time
 from cano._deadline import AGAIN
-from cano._inputs import Inputs
-from cano._instance import Instance, RunOutcome, end
-from cano._waits import Duration, Forever, ManyStatus, Quota, QuotaOrDuration, Wait
+from cano.concurrent._inputs import Inputs
+from cano.concurrent._instance import Instance, RunOutcome, end
+from cano.concurrent.waits import Forever, ManyStatus, Wait
 from cano.errors import DefinitionError, StrayCancelledError, note
 from cano.handle import RunHandle
 from cano.tasks.task import S
 
 if TYPE_CHECKING:
     from cano.workflow import Workflow
-
-__all__ = [  # noqa: RUF022 -- in the order a reader needs them
-    "run_many",
-    "ManyRuns",
-    "RunOutcome",
-    "ManyStatus",
-    "many",
-    "Wait",
-    "Forever",
-    "Quota",
-    "Duration",
-    "QuotaOrDuration",
-]
 
 D = TypeVar("D")
 _log = logging.getLogger("cano.concurrent")
