@@ -23,18 +23,21 @@ from cano.errors import (
     StrayCancelledError,
     note,
 )
-from cano.events import CompensationFailed, TaskCompensated
+from cano.events import CompensationFailed, RollbackStarted, TaskCompensated
 
 if TYPE_CHECKING:
     from cano._run import Run
 
 
-async def roll_back(run: Run[Any], context: Context[Any]) -> list[Exception]:
+async def roll_back(
+    run: Run[Any], context: Context[Any], started: RollbackStarted | None = None
+) -> list[Exception]:
     """Undo everything that stands; what could not be undone, and why. Raises `CheckpointError`.
 
-    A cancellation waits until it is over.
+    *started* is recorded first, where the rollback begins here. A cancellation waits until it is
+    over: it may come in the very moment in which *started* is written.
     """
-    work = asyncio.ensure_future(_undo_all(run, context))
+    work = asyncio.ensure_future(_undo_all(run, context, started))
     cancelled = await outlast(work)
     failures = work.result()
     if cancelled and not run.cancelled:
@@ -42,7 +45,11 @@ async def roll_back(run: Run[Any], context: Context[Any]) -> list[Exception]:
     return failures
 
 
-async def _undo_all(run: Run[Any], context: Context[Any]) -> list[Exception]:
+async def _undo_all(
+    run: Run[Any], context: Context[Any], started: RollbackStarted | None
+) -> list[Exception]:
+    if started is not None:
+        await run.record(started)
     limit = run.plan.rollback_timeout
     until = asyncio.get_running_loop().time() + limit
     failures: list[Exception] = []

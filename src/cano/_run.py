@@ -312,8 +312,8 @@ class Run(Generic[S]):
         from cano._rollback import roll_back  # noqa: PLC0415 -- only who has to undo pays for it
 
         where = self.path[-1]._name_ if self.path else self.history.state
-        await self.record(RollbackStarted(state=where, cause=cause, cancelled=cause is None))
-        return await roll_back(self, context)
+        started = RollbackStarted(state=where, cause=cause, cancelled=cause is None)
+        return await roll_back(self, context, started)
 
     def stray(self) -> bool:
         """Whether the cancellation at hand came from nobody who has a right to it."""
