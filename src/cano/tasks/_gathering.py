@@ -198,6 +198,8 @@ class Gathering:
         note(error, f"cano: in branch {info.index} {info.name!r}")
         if ctx.host.stops(error):
             self.break_off(error, info.index)
+            if self.watched:
+                ctx.emit(BranchFailed(index=info.index, error=repr(error)))
         else:
             self.settle(ctx, BranchResult(info.index, info.name, None, error))
 
@@ -208,15 +210,26 @@ class Gathering:
                 f"branch {info.index} {info.name!r} of {ctx.state.name} raised "
                 "CancelledError, but nobody had cancelled it"
             )
-            self.settle(ctx, BranchResult(info.index, info.name, None, stray))
-        elif self.watched:
+            self.settle(ctx, BranchResult(info.index, info.name, None, stray), told=False)
+        elif self.watched and not self.ended(info, ctx):
             ctx.emit(BranchCancelled(index=info.index))
 
-    def settle(self, ctx: Context[Any], result: BranchResult[Any]) -> None:
-        """Count a result and, if it decides, end the others."""
+    def ended(self, info: BranchInfo, ctx: Context[Any]) -> bool:
+        """Whether a branch that is cancelled had an end already: it was just being written down."""
+        return self.kept and ctx.host.history.visit.of("branch", info.name) is not None
+
+    def settle(
+        self, ctx: Context[Any], result: BranchResult[Any], *, told: bool | None = None
+    ) -> None:
+        """Count a result and, if it decides, end the others.
+
+        Who keeps the end of a branch tells it, unless it is said that nobody did.
+        """
         index, error = result.index, result.error
         self.count(result)
-        if self.watched and not self.kept:
+        if told is None:
+            told = self.kept or self.undoable[index]
+        if self.watched and not told:
             ctx.emit(
                 BranchFinished(index=index)
                 if error is None
