@@ -8,6 +8,7 @@ value later.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -54,7 +55,17 @@ class ValueType(NamedTuple):
 
 def value_type(hint: Any, what: str) -> ValueType:
     """How what *hint* annotates is kept. Raises `DataError` if it cannot be."""
-    return ValueType(what, field_type(what, awaited(hint)))
+    plain = awaited(hint)
+    try:
+        return ValueType(what, _field(plain))
+    except (DataError, TypeError):  # to be told whose it is; or a hint that cannot be remembered
+        return ValueType(what, field_type(what, plain))
+
+
+@lru_cache(256)
+def _field(hint: Any) -> FieldType:
+    """An effect asks for it at every call, and the branches of a split are often of one type."""
+    return field_type("", hint)
 
 
 def returns_of(call: Any) -> Any:

@@ -54,15 +54,16 @@ class Timeout(msgspec.Struct, Decorating, frozen=True):
                 if alarm.sent:
                     alarm.settle()
 
-        timed.times = (timed, call, seconds)  # type: ignore[attr-defined]  # see `parts`
+        vars(timed)["_timed"] = (timed, call, seconds)  # see `parts`
         return timed
 
 
 def parts(timed: Call[T]) -> tuple[Call[T], float] | None:
     """The call and the seconds, if *timed* is what a `Timeout` made of them."""
-    itself, call, seconds = getattr(timed, "times", (None, timed, 0.0))
+    # Not getattr(): users' callables may have any attribute, and mocks have every one.
+    found: Any = getattr(timed, "__dict__", {}).get("_timed")
     # What others wrap around it, with functools.wraps, has the attribute too.
-    return (call, seconds) if itself is timed else None
+    return found[1:] if isinstance(found, tuple) and found[0] is timed else None
 
 
 def late(ctx: Context[Any], seconds: float) -> AttemptTimeoutError:
