@@ -26,6 +26,7 @@ SUBJECTS = (
     "policies",
     "batch",
     "stream",
+    "observers",
 )
 
 

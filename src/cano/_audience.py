@@ -7,7 +7,7 @@ from inspect import iscoroutinefunction
 from typing import Any, TypeGuard, cast
 
 from cano._subscribe import Observer, Subscription
-from cano.events import Event
+from cano.events import Event, RunStarted
 
 
 class Audience(dict[type[Event], tuple[Observer, ...]]):
@@ -24,6 +24,17 @@ class Audience(dict[type[Event], tuple[Observer, ...]]):
     def listens(self, kind: type[Event], /) -> bool:
         """Whether anybody wants events of *kind*."""
         return bool(self.observers) and bool(self[kind])
+
+    def trace(self, run_id: str, workflow: str, time: float) -> str:
+        """What a run that begins at *time* is called in its trace, if an observer makes one."""
+        for observer in self.observers:
+            begin = getattr(observer, "begin_trace", None)
+            if begin is not None:
+                try:
+                    return str(begin(run_id, workflow, time))
+                except Exception as error:  # noqa: BLE001 -- an observer never changes a run
+                    self.dismiss(observer, RunStarted(run_id=run_id, workflow=workflow), error)
+        return ""
 
     def dismiss(self, observer: Observer, event: Event, error: Exception) -> None:
         """Log that *observer* raised on *event*, and tell it no more."""

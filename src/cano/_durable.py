@@ -27,7 +27,7 @@ from cano._run import Run
 from cano._shield import outlast
 from cano.checkpoints.store import CANCEL, RESOLVE, CheckpointStore, Claim, NewRun, Status
 from cano.context import Context
-from cano.errors import CheckpointError, EffectInDoubtError, ProgressMismatchError
+from cano.errors import CheckpointError, EffectInDoubtError, ProgressMismatchError, RunLostError
 from cano.events import (
     Cause,
     Event,
@@ -35,6 +35,7 @@ from cano.events import (
     RunFailed,
     RunFinished,
     RunParked,
+    RunReleased,
     RunResumed,
     RunStarted,
     StateEntered,
@@ -55,8 +56,8 @@ class DurableRun(Run[S]):
     """A plan being carried out, and written down."""
 
     __slots__ = (
-        "_inherited", "_may_park", "_resolutions", "driver", "ending", "journal", "kept", "origin",
-        "stop", "tags", "within",
+        "_idle", "_inherited", "_may_park", "_resolutions", "driver", "ending", "journal", "kept",
+        "origin", "stop", "tags", "within",
     )  # fmt: skip
 
     durable = True
@@ -69,6 +70,8 @@ class DurableRun(Run[S]):
         self._may_park = may_park
         self._history: History | None = History()
         self._inherited = 0
+        self._idle = False
+        """Whether the work of the state it is in has not begun."""
         self.ending: bool = False
         """Whether its end is being written: what the store tells of that is for others."""
         self._resolutions: dict[str, Resolution] = {}
@@ -114,6 +117,9 @@ class DurableRun(Run[S]):
 
     def defer(self, event: Event, /) -> None:
         self.journal.defer(event)
+
+    def not_begun(self) -> None:
+        self._idle = True
 
     def record(  # pyright: ignore[reportIncompatibleMethodOverride] -- it is awaited all the same
         self, event: Event, /
@@ -164,6 +170,7 @@ class DurableRun(Run[S]):
             patch=context.changes(),
             forked_from=self.origin[0],
             forked_at=self.origin[1],
+            trace=self.audience.trace(self.run_id, plan.name, run.time),
         )
         events: list[Event] = [started]
         entered = self.steps[name] is not plan.bodies[name]
@@ -174,8 +181,12 @@ class DurableRun(Run[S]):
 
     def failed(self, context: Context[Any], error: BaseException) -> None:
         """Say that the work of this state ended, unless it is only let go to wait."""
-        if not isinstance(error, Parked):
+        if self._idle:
+            self._idle = False
+        elif not isinstance(error, Parked):
             super().failed(context, error)
+        elif self.cancelled:  # told of it in the very step it was about to wait
+            super().failed(context, CancelledError())
 
     def stops(self, error: Exception, /) -> bool:
         """Whether *error* is this run's own trouble with its history, and no failure of a task."""
@@ -221,16 +232,35 @@ class DurableRun(Run[S]):
         """From here to the end of the run, or until somebody else has to go on."""
         try:
             if resumed and self.listens(RunResumed):
-                self.announce(RunResumed(state=self.history.state))
+                self.announce(self.resumption())
             if self.history.phase is Phase.ROLLING_BACK:
                 return await self.finish_rollback(context)
             return await self.go_forward(context, first)
+        except CancelledError:
+            self.tell_of_release("shutdown")
+            raise
         except Exception as error:
-            if self.stops(error):
-                await self.set_aside(error, context)
+            try:
+                if self.stops(error):
+                    await self.set_aside(error, context)
+            finally:
+                self.tell_of_release("in doubt")
             raise
         finally:
             context.close()
+
+    def resumption(self) -> RunResumed:
+        history = self.history
+        state, entered = history.state, history.entered
+        return RunResumed(state=state, entered=entered, begun=history.begun, trace=history.trace)
+
+    def tell_of_release(self, reason: str) -> None:
+        """Tell the observers, where the run is not over, that it is not carried out here."""
+        if self.history.over or not self.listens(RunReleased):
+            return
+        if self.journal.broken is not None:
+            reason = "lost" if isinstance(self.journal.broken, RunLostError) else "store"
+        self.announce(RunReleased(state=self.history.state, reason=reason))
 
     async def go_forward(self, context: Context[Any], first: Step[S]) -> S:
         """Visit states to the end, or to where the run stops or waits."""

@@ -162,6 +162,10 @@ class History(msgspec.Struct, gc=False):
     """By name, the number of the last signal taken."""
     version: int = 0
     fingerprint: str = ""
+    begun: float = 0.0
+    """When the run was started, in seconds since the epoch."""
+    trace: str = ""
+    """What it is called in its first trace."""
 
     @property
     def over(self) -> bool:
@@ -215,6 +219,7 @@ def _patched(history: History, patch: Patch | None) -> None:
 def _started(history: History, event: RunStarted) -> None:
     history.state, history.entered = event.state, False
     history.version, history.fingerprint = event.version, event.fingerprint
+    history.begun, history.trace = event.time, event.trace
     _patched(history, event.patch)
 
 

@@ -85,6 +85,7 @@ class Lives(Generic[S, D]):
             except CancelledError:
                 if run.history.sequence:  # it was created all the same
                     await run.let_go(Status.RUNNING, 0.0)
+                    run.tell_of_release("shutdown")
                 raise
             else:
                 return await self._carry(run, context, first, resumed=False)

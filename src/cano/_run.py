@@ -189,6 +189,9 @@ class Run(Generic[S]):
     def defer(self, event: Event, /) -> None:
         """With a store: record *event* together with the next."""
 
+    def not_begun(self) -> None:
+        """With a store: the entry could not be recorded, so that nothing need be said to end."""
+
     def now(self) -> float:
         """Seconds since the epoch: wall time when first asked, and the loop's time since."""
         elapsed = self._elapsed

@@ -31,7 +31,11 @@ def recorded(runner: Runner[S], name: str) -> Runner[S]:
     """Have the entry on disk, and what changed of the data until then, before the work begins."""
 
     async def visit(ctx: Context[Any]) -> S:
-        await ctx.host.record(StateEntered(state=name, patch=ctx.changes()))
+        try:
+            await ctx.host.record(StateEntered(state=name, patch=ctx.changes()))
+        except BaseException:
+            ctx.host.not_begun()
+            raise
         ctx.begin()
         return await runner(ctx)
 

@@ -69,6 +69,8 @@ class RunStarted(Event, frozen=True):
     forked_from: str = ""
     """The run this one branched off from, at event *forked_at*."""
     forked_at: int = 0
+    trace: str = ""
+    """For tracing: what the run is called in its first trace, as a W3C `traceparent`."""
 
 
 class RunClaimed(Event, frozen=True):
@@ -314,8 +316,25 @@ class RunParked(Event, frozen=True):
     until: float = 0.0
 
 
+class RunReleased(Event, frozen=True):
+    """This process no longer carries the run out, which is not over: somebody else may go on.
+
+    *reason* is ``shutdown``; ``lost`` to another owner; ``store``, which did not answer; or
+    ``in doubt``, where a person has to decide first.
+    """
+
+    reason: str = ""
+
+
 class RunResumed(Event, frozen=True):
     """The run goes on in *state*, after a crash, a shutdown or a wait."""
+
+    entered: bool = False
+    """Whether in the middle of a visit to *state*; if not, the visit is about to begin."""
+    begun: float = 0.0
+    """When the run was started, in seconds since the epoch."""
+    trace: str = ""
+    """See `RunStarted`."""
 
 
 class RollbackStarted(Event, frozen=True):

@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "cano"
 
 LAYERS = [
-    ["errors", "events", "_subscribe"],
+    ["errors", "events", "_subscribe", "announced"],
     [
         "_history",
         "_data",
@@ -59,7 +59,7 @@ LAYERS = [
         "workflow",
         "_nested",
     ],
-    ["concurrent", "executors", "testing", "demo", "cli", "__main__"],
+    ["observers", "concurrent", "executors", "testing", "demo", "cli", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 IMPURE = {"asyncio", "time", "random", "threading", "sqlite3"}

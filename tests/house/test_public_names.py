@@ -15,6 +15,8 @@ MODULES = [
     "cano.resources",
     "cano.health",
     "cano.errors",
+    "cano.observers",
+    "cano.concurrent",
     "cano.testing",
 ]
 

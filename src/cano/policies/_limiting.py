@@ -115,7 +115,9 @@ def refused(label: str, refusal: Refusal, max_wait: float = 0.0) -> RateLimitedE
     """The error of a call that was not let through."""
     wait, tier = refusal
     when = f"try again in {_short(wait)} s" if wait < inf else "it never will be let through"
-    why = f", which is longer than the {_short(max_wait)} s it may wait" if 0 < max_wait < inf else ""
+    why = (
+        f", which is longer than the {_short(max_wait)} s it may wait" if 0 < max_wait < inf else ""
+    )
     error = RateLimitedError(f"{place(label, tier)}: too many calls; {when}{why}", wait)
     error.tier = tier
     return error

@@ -198,7 +198,7 @@ class Gathering:
         note(error, f"cano: in branch {info.index} {info.name!r}")
         if ctx.host.stops(error):
             self.break_off(error, info.index)
-            if self.watched:
+            if self.watched and not self.ended(info, ctx):
                 ctx.emit(BranchFailed(index=info.index, error=repr(error)))
         else:
             self.settle(ctx, BranchResult(info.index, info.name, None, error))
@@ -215,7 +215,7 @@ class Gathering:
             ctx.emit(BranchCancelled(index=info.index))
 
     def ended(self, info: BranchInfo, ctx: Context[Any]) -> bool:
-        """Whether a branch that is cancelled had an end already: it was just being written down."""
+        """Whether a branch that is ended had an end already, that was just being written down."""
         return self.kept and ctx.host.history.visit.of("branch", info.name) is not None
 
     def settle(
