@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from bench.harness import Batch, Line, timed
 from cano import Context, Workflow
-from cano._clockwork import Clockwork
-from cano._entries import Entry
-from cano._flow_settings import Backoff
-from cano._flows import Begin, Flow
 from cano.scheduler import Cron, Every, Schedule, Scheduler
+from cano.scheduler._clockwork import Clockwork
+from cano.scheduler._entries import Entry
+from cano.scheduler._flows import Begin, Flow
+from cano.scheduler.settings import Backoff
 from cano.testing import run
 
 FLOWS = 10_000

@@ -60,6 +60,7 @@ class Stored(Generic[S, D]):
         self._handles: WeakValueDictionary[str, RunHandle[S, D]] = WeakValueDictionary()
         """By run, for those that are parked and carried on again."""
         self._sweeper: asyncio.Task[None] | None = None
+        self._scopes = 0
 
     @property
     def usable(self) -> bool:
@@ -152,19 +153,25 @@ class Stored(Generic[S, D]):
         """Keep the lease up, and carry on what nobody does, until `close`."""
         self.lives.keeper.open = True
         await self.lives.keeper.ready()
+        self._scopes += 1
+        if self._scopes > 1:  # a scope within a scope, such as a scheduler's
+            return
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     async def stop_sweeping(self) -> None:
-        """Take up no more runs."""
-        if self._sweeper is not None:
+        """Take up no more runs, unless a scope around this one does."""
+        if self._sweeper is not None and self._scopes <= 1:
             self._sweeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._sweeper
             self._sweeper = None
 
     async def close(self) -> None:
-        """Let go of the lease."""
+        """Let go of the lease, with the last scope."""
         await self.stop_sweeping()
+        self._scopes -= 1
+        if self._scopes > 0:
+            return
         with suppress(CheckpointError):  # the lease then ends by itself
             await self.lives.keeper.close()
 

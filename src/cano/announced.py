@@ -17,7 +17,7 @@ class ScheduleFired(Event, frozen=True):
 
 
 class ScheduleEnded(Event, frozen=True):
-    """A run of *flow* ended after *seconds*, with *outcome* finished, failed or cancelled."""
+    """A run of *flow* ended after *seconds*, with *outcome* finished, failed, cancelled, or released."""
 
     flow: str = ""
     outcome: str = ""
