@@ -92,7 +92,7 @@ class RunHandle(Generic[S, D]):
         if not task.cancelled():
             if self._stored is None or not _parked(task):
                 return task.result()
-        elif self._stored is None or self._run.cancelled:
+        elif self._stored is None or (self._run.cancelled and self._run.phase not in OVER):
             raise self._run.cancellation(self._context)
         return await self._stored.lives.outcome(self.run_id)
 

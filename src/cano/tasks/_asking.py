@@ -68,7 +68,8 @@ class Poller(Generic[S]):
         if (behind := saved.time - ctx.now()) > 0:  # a clock that was set back must not hold it up
             course.begun -= behind
             course.due -= behind
-            await self._save(ctx, course)
+            if not _left_something(ctx):  # else that would end with it, and be done again
+                await self._save(ctx, course)
         return course
 
     def _saved(self, ctx: Context[Any]) -> CursorSaved | None:
