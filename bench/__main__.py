@@ -27,6 +27,7 @@ SUBJECTS = (
     "batch",
     "stream",
     "observers",
+    "scheduler",
 )
 
 

@@ -304,6 +304,12 @@ class VersionMismatchError(CheckpointError):
         return type(self), (self.args[0], self.changes), self.__dict__
 
 
+class FlowRefusedError(CanoError):
+    """A flow of a scheduler cannot be triggered now; the message says why, and what to do."""
+
+    retryable = False
+
+
 class ResourceError(CanoError):
     """The root of what goes wrong with resources."""
 

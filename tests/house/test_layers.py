@@ -20,6 +20,8 @@ LAYERS = [
         "_migrations",
         "_upgrade",
         "join",
+        "_cron",
+        "schedules",
     ],
     ["checkpoints"],
     [
@@ -59,7 +61,7 @@ LAYERS = [
         "workflow",
         "_nested",
     ],
-    ["observers", "concurrent", "executors", "testing", "demo", "cli", "__main__"],
+    ["observers", "scheduler", "concurrent", "executors", "testing", "demo", "cli", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 IMPURE = {"asyncio", "time", "random", "threading", "sqlite3"}
@@ -125,6 +127,8 @@ def test_decisions_are_pure(layer: int) -> None:
     [
         "concurrent/waits.py",
         "policies/_circuit.py",
+        "scheduler/_flows.py",
+        "scheduler/settings.py",
         "policies/_meters.py",
         "tasks/_polling.py",
         "tasks/_windows.py",

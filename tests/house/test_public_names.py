@@ -32,7 +32,7 @@ def test_every_public_thing_says_what_it_is() -> None:
     silent = [
         f"{module}.{name}"
         for module in ["cano", *MODULES]
-        for name in importlib.import_module(module).__dict__
+        for name in dir(importlib.import_module(module))
         if not name.startswith("_")
         and (thing := getattr(importlib.import_module(module), name)) is not None
         and getattr(thing, "__module__", "").startswith("cano")

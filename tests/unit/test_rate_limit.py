@@ -310,8 +310,9 @@ def test_refusals_say_when_to_come_back() -> None:
         with pytest.raises(RateLimitedError) as caught:
             await limiter.acquire(2, max_wait=0.1)
         assert 0.5 == pytest.approx(caught.value.retry_after)
-        assert "search: too many calls; try again in 0.5 s, which is longer than the 0.1 s it may wait" == str(
-            caught.value
+        assert (
+            "search: too many calls; try again in 0.5 s, which is longer than the 0.1 s it may wait"
+            == str(caught.value)
         )
         await asyncio.sleep(0.4999999)
         with pytest.raises(RateLimitedError) as caught:

@@ -109,7 +109,10 @@ def take(ctx: Context[Order], parcel: Parcel) -> None:
 
 
 def ordering(
-    part: Workflow[Ship, Parcel] | None = None, *policies: Any, checking: Any = check, **settings: Any
+    part: Workflow[Ship, Parcel] | None = None,
+    *policies: Any,
+    checking: Any = check,
+    **settings: Any,
 ) -> Workflow[Step, Order]:
     task = (part or shipping()).as_task(
         {Ship.SENT: Step.CHECK, Ship.LOST: Step.REFUND},

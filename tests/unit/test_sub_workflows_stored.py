@@ -272,10 +272,14 @@ def test_branches_that_are_workflows() -> None:
 
     assert {"r": "finished", "r/1/SPLIT/eu": "finished", "r/1/SPLIT/us": "finished"} == run(main())
     told = [(one.run_id, one.exit, one.data) for one in seen]
-    assert 2 * [
-        ("r/1/SPLIT/eu", "SENT", Parcel(["packed", "sent"])),
-        ("r/1/SPLIT/us", "SENT", Parcel(["packed", "sent"])),
-    ] == told
+    assert (
+        2
+        * [
+            ("r/1/SPLIT/eu", "SENT", Parcel(["packed", "sent"])),
+            ("r/1/SPLIT/us", "SENT", Parcel(["packed", "sent"])),
+        ]
+        == told
+    )
 
 
 def test_branches_are_undone_too() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -63,7 +63,8 @@ def parts(timed: Call[T]) -> tuple[Call[T], float] | None:
     # Not getattr(): users' callables may have any attribute, and mocks have every one.
     found: Any = getattr(timed, "__dict__", {}).get("_timed")
     # What others wrap around it, with functools.wraps, has the attribute too.
-    return found[1:] if isinstance(found, tuple) and found[0] is timed else None
+    ours = isinstance(found, tuple) and cast("Any", found)[0] is timed
+    return cast("tuple[Call[T], float]", found[1:]) if ours else None
 
 
 def late(ctx: Context[Any], seconds: float) -> AttemptTimeoutError:
