@@ -90,7 +90,7 @@ def test_one_is_killed_and_the_other_goes_on(tmp_path: Path) -> None:
     assert {"finished"} == set(found.values())
     assert len(found) == int(said)
     done = Counter(run for run, _, what in lines(tmp_path) if what == "done")
-    assert {1} == set(done.values())
     assert set(found) == set(done)
+    assert sum(done.values()) - len(done) <= 1  # one that had ended, but not on record
     begun = Counter(run for run, _, what in lines(tmp_path) if what == "begun")
     assert sum(begun.values()) - len(begun) <= 1  # the one that was broken off, if any
