@@ -131,7 +131,7 @@ def samples() -> list[Event]:
     patch = {"total": raw(b"12"), "items": raw(b'["a","b"]'), "note": raw(b"null")}
     cause = Cause("builtins:ValueError", "too small", ("a note", "another"), "Traceback ...")
     kinds: list[Event] = [
-        RunStarted(version=3, fingerprint="f1", patch=patch, forked_from="old", forked_at=7),
+        RunStarted(version=3, fingerprint="f1", patch=patch, forked_from="old", forked_at=7, trace="00-1-2-01"),
         RunClaimed(owner="ben", epoch=2),
         RunMigrated(before=1, version=2, fingerprint="f2", patch=patch, renamed={"A": "B"}),
         StateEntered(patch=patch),
