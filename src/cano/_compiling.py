@@ -27,7 +27,8 @@ def compiled(plan: Plan[S], kind: type[Any] | None, leads: _check.Leads) -> list
     except Exception:
         if not found:  # else what was found is why
             raise
-    found += dict.fromkeys(plan.problems)  # what is bound twice is found twice
+    if plan.problems:
+        found += dict.fromkeys(plan.problems)  # what is bound twice is found twice
     if plan.durable and not found:
         found += _describe(plan, leads)
     return found

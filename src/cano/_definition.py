@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import EnumType
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Self, TypeAlias, TypeVar
 
 from cano import _check
@@ -99,7 +100,9 @@ class Definition(Generic[S, D]):
             name = state._name_
         except AttributeError:
             raise self._no_member(state) from None
-        targets = with_policies(made.targets(), policies or made.policies)
+        targets = made.targets()
+        if policies or made.policies:
+            targets = with_policies(targets, policies or made.policies)
         self._registrations[name] = Registration(state, made, policies, otherwise, targets)
         return self
 
@@ -235,6 +238,8 @@ class Definition(Generic[S, D]):
 
 def _function(state: S, given: Any) -> FunctionTask[S]:
     """The task that a plain function is."""
+    if type(given) is FunctionType:  # as nearly always
+        return FunctionTask(given)
     if isinstance(given, type):
         raise DefinitionError(
             f"{state.name}: {given.__name__} is a class; register an instance, {given.__name__}()"
