@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from inspect import iscoroutinefunction
 from typing import Any, TypeGuard, cast
 
+from cano._clock import wall_offset
 from cano._subscribe import Observer, Subscription
 from cano.events import Event, RunStarted
 
@@ -35,6 +37,18 @@ class Audience(dict[type[Event], tuple[Observer, ...]]):
                 except Exception as error:  # noqa: BLE001 -- an observer never changes a run
                     self.dismiss(observer, RunStarted(run_id=run_id, workflow=workflow), error)
         return ""
+
+    def hear(self, workflow: str, kind: type[Event], **fields: Any) -> None:
+        """Tell of something that belongs to no run."""
+        if not self.listens(kind):
+            return
+        loop = asyncio.get_running_loop()
+        event = kind(workflow=workflow, time=wall_offset(loop) + loop.time(), **fields)
+        for observer in self[kind]:
+            try:
+                observer(event)
+            except Exception as error:  # noqa: BLE001 -- an observer never changes anything
+                self.dismiss(observer, event, error)
 
     def dismiss(self, observer: Observer, event: Event, error: Exception) -> None:
         """Log that *observer* raised on *event*, and tell it no more."""

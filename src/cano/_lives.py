@@ -75,7 +75,7 @@ class Lives(Generic[S, D]):
     ) -> S:
         """Begin *run*, or take up what goes by its name, and carry it out."""
         given = context.changes() if with_data else None
-        async with self.plan.resources:
+        async with self.plan.using:
             try:
                 await self._ready()
                 first = await run.begin(context, start, self.keeper.owner.id)
@@ -107,7 +107,7 @@ class Lives(Generic[S, D]):
     ) -> S:
         """Take up the run of that name where it is."""
         summary = await self.known(run.run_id)
-        async with self.plan.resources:
+        async with self.plan.using:
             await self._ready()
             return await self._take_up(run, context, summary, even_if_stuck=even_if_stuck)
 
@@ -120,7 +120,7 @@ class Lives(Generic[S, D]):
                 f"run {run.run_id!r} was rolled back: {history.undone} of its works were undone, "
                 "so it cannot go on; fork it from a state before them"
             )
-        async with self.plan.resources:
+        async with self.plan.using:
             await self._ready()
             await self._accept(summary, history)
             store, keeper = self.store, self.keeper
@@ -132,7 +132,7 @@ class Lives(Generic[S, D]):
 
         One that is not over is ended first. Raises `CompensationFailedError`.
         """
-        async with self.plan.resources:
+        async with self.plan.using:
             await self._ready()
             while True:
                 try:

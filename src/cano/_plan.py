@@ -10,6 +10,8 @@ handed over, looking at the clock and, with a store, recording the entry.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -38,7 +40,7 @@ from cano.events import (
     TaskSucceeded,
 )
 from cano.policies.policy import Call, Policy, compose
-from cano.resources import Resources
+from cano.resources import Resources, Using
 from cano.tasks.task import EVERY_BRANCH, Model, Runner, S, Undoer
 from cano.tasks.verb import Wanted, describe, inject
 
@@ -96,6 +98,8 @@ class Plan(msgspec.Struct, Generic[S]):
     undoers: dict[str, Mapping[str, Undoer]] = {}
     """By state and branch, how completed work is undone."""
     compiled_for_all: Mapping[str, Step[S]] | None = None
+    lifecycle: AbstractAsyncContextManager[object] | None = None
+    """What keeps the resources up, and tells of it, if anybody listens."""
 
     def undoer(self, state: str, branch: str) -> Undoer | None:
         """How the work of a state, or of one of its branches, is undone."""
@@ -109,8 +113,15 @@ class Plan(msgspec.Struct, Generic[S]):
             self.compiled_for_all = self._recording(self._compile(lambda kind: True))
         return self.compiled_for_all
 
+    @property
+    def using(self) -> AbstractAsyncContextManager[object]:
+        """What a run does its work within: the resources are up."""
+        return self.lifecycle or self.resources
+
     def compile(self) -> None:
         """Fill in the steps."""
+        if self.audience.observers and self.resources:
+            self.lifecycle = Using(self.resources, partial(self.audience.hear, self.name))
         self.bodies = self._compile(self.audience.listens if self.audience.observers else None)
         self.steps = self._recording(self.bodies)
         for name, registration in self.registrations.items():

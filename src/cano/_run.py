@@ -203,7 +203,7 @@ class Run(Generic[S]):
 
     async def live_with_resources(self, context: Context[Any], start: S) -> S:
         """`live`, with the workflow's resources up meanwhile."""
-        async with self.plan.resources:
+        async with self.plan.using:
             return await self.live(context, start)
 
     async def live(self, context: Context[Any], start: S) -> S:

@@ -12,9 +12,11 @@ import contextlib
 import logging
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final, Literal, Self, TypeGuard, TypeVar, cast
+from typing import Any, Final, Literal, Self, TypeAlias, TypeGuard, TypeVar, cast
 
+from cano._clock import loop_time
 from cano._kinds import did_you_mean, fits, kind_name, shown
+from cano.announced import ResourceFailed, ResourceReady, ResourceReleased
 from cano.errors import (
     DuplicateResourceError,
     ResourceError,
@@ -22,11 +24,14 @@ from cano.errors import (
     ResourceTypeError,
     StrayCancelledError,
 )
+from cano.events import Event
 from cano.health import Health, Healthy, ask, called
 
 __all__ = ["Resource", "Resources"]
 
 T = TypeVar("T")
+Tell: TypeAlias = Callable[..., None]
+"""Called with the class of an event, and its fields."""
 _Phase = Literal["down", "setting up", "up", "tearing down"]
 logger: Final = logging.getLogger(__name__)
 _LOCKS: Final = (asyncio.Lock, asyncio.Semaphore, asyncio.Condition)
@@ -78,6 +83,7 @@ class Resources:
         self._phase: _Phase = "down"
         self._change: asyncio.Future[None] | None = None
         self._keeper: tuple[asyncio.Task[None], asyncio.Event] | None = None
+        self._tell: Tell | None = None
         if mapping or named:
             for name, resource in [*(mapping or {}).items(), *named.items()]:
                 self.add(name, resource)
@@ -123,8 +129,8 @@ class Resources:
         """Whether everything is set up and may be used."""
         return self._phase == "up"
 
-    async def acquire(self) -> None:
-        """Become a user of the resources, setting them up if nobody has.
+    async def acquire(self, tell: Tell | None = None) -> None:
+        """Become a user of the resources, setting them up if nobody has; *tell* hears of that.
 
         If that fails or is cancelled, what was up already is torn down first. Who comes during
         a setup or teardown waits for its end, and tries anew if the setup failed: so everybody
@@ -133,12 +139,13 @@ class Resources:
         while self._change is not None:
             await asyncio.wait([self._change])  # `await` would cancel what others wait for too
         if self._phase == "down":
+            self._tell = tell
             with self._changing("setting up", "up"):
                 await self._set_up()
         self._users += 1
 
-    async def release(self) -> None:
-        """Stop using the resources; the last user tears them down.
+    async def release(self, tell: Tell | None = None) -> None:
+        """Stop using the resources; the last user tears them down, and *tell* hears of that.
 
         A cancellation meanwhile ends the teardown that is running; the others follow all the same.
         """
@@ -147,6 +154,7 @@ class Resources:
         self._users -= 1
         if self._users or self._phase != "up":
             return
+        self._tell = tell
         with self._changing("tearing down", "down"):
             if self._keeper is None:
                 await self._stop_all()
@@ -267,13 +275,17 @@ class Resources:
                 await self._stop_all()
 
     async def _start_all(self) -> None:
+        clock = loop_time(asyncio.get_running_loop())
         for name, given in self._living:
+            began = clock()
             try:
                 undo = await self._start(given)
             except BaseException as error:
                 error.add_note(f"cano: setting up resource {shown(name)}")
+                self._say(ResourceFailed, name, error=repr(error))
                 await self._stop_all()
                 raise
+            self._say(ResourceReady, name, seconds=clock() - began)
             if undo is not None:
                 self._standing.append((name, undo))
 
@@ -300,14 +312,35 @@ class Resources:
             try:
                 await called(undo)
             except BaseException as error:
+                self._say(ResourceFailed, name, error=repr(error))
                 if isinstance(error, Exception) or _is_stray(error):
                     logger.exception("tearing down resource %s failed", shown(name))
                 elif order is None or not isinstance(error, asyncio.CancelledError):
                     order = error
+            else:
+                self._say(ResourceReleased, name)
         self._values = dict(self._given)
         self._outside = {name for name, value in self._given.items() if _to_enter(value)}
         if order is not None:
             raise order
+
+    def _say(self, kind: type[Event], name: Hashable, **fields: Any) -> None:
+        if self._tell is not None:
+            self._tell(kind, name=name if isinstance(name, str) else shown(name), **fields)
+
+
+class Using:
+    """Resources, used by a workflow whose observers want to hear of it."""
+
+    def __init__(self, resources: Resources, tell: Tell) -> None:
+        self._resources = resources
+        self._tell = tell
+
+    async def __aenter__(self) -> None:
+        await self._resources.acquire(self._tell)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._resources.release(self._tell)
 
 
 class NoResources(Resources):
@@ -320,10 +353,10 @@ class NoResources(Resources):
             "pass resources=Resources(...) to it"
         )
 
-    async def acquire(self) -> None:
+    async def acquire(self, tell: Tell | None = None) -> None:
         """Do nothing."""
 
-    async def release(self) -> None:
+    async def release(self, tell: Tell | None = None) -> None:
         """Do nothing."""
 
 

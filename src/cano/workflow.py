@@ -7,12 +7,14 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
+from cano._compiling import audience
 from cano._deadline import AGAIN
 from cano._definition import Definition
 from cano._run import Run
 from cano._subscribe import Observer
 from cano.context import Context
 from cano.errors import DefinitionError
+from cano.events import Event
 from cano.handle import RunHandle
 from cano.resources import Resources
 from cano.tasks.task import S
@@ -312,12 +314,12 @@ class Workflow(Definition[S, D]):
 
         With a store, the runs that nobody carries out are carried on meanwhile.
         """
-        await self.resources.acquire()
+        await self.resources.acquire(self._hear)
         if self.checkpoints is not None:
             try:
                 await self._durably(self.start).open()
             except BaseException:
-                await self.resources.release()
+                await self.resources.release(self._hear)
                 raise
         return self
 
@@ -342,7 +344,12 @@ class Workflow(Definition[S, D]):
                 if self._stored is not None:
                     await self._stored.close()
             finally:
-                await self.resources.release()
+                await self.resources.release(self._hear)
+
+    def _hear(self, kind: type[Event], **fields: Any) -> None:
+        """Tell the observers of something that belongs to no run."""
+        told = self._plan.audience if self._plan is not None else audience(self._observers)
+        told.hear(self.name, kind, **fields)
 
     async def _end_runs(self) -> None:
         """Cancel the runs that were started, again if need be, and wait for them."""

@@ -182,7 +182,7 @@ class many(Generic[S, D]):  # noqa: N801 -- used as a function
         """Set the resources up, and begin."""
         if self._conductor is not None:
             raise DefinitionError("many(...) can be entered once; make another one")
-        await self._workflow.resources.acquire()
+        await self._workflow.resources.acquire(self._workflow._hear)
         loop = asyncio.get_running_loop()
         self._clock = loop_time(loop)
         self._zero = self._clock()
@@ -235,7 +235,7 @@ class many(Generic[S, D]):  # noqa: N801 -- used as a function
             except CancelledError:
                 cancelled = True
         self._close()
-        await self._workflow.resources.release()
+        await self._workflow.resources.release(self._workflow._hear)
         if cancelled:
             raise CancelledError
 
