@@ -169,7 +169,11 @@ class SubWorkflow(Model[S], Generic[S, C, D]):
             return Part(await living, run, context)
         except CancelledError:
             if not whole.leaving:  # it may have ended in that very moment, or not have begun
-                await outlast(ensure_future(self._take_back(Part(None, run, context))))
+                undoing = ensure_future(self._take_back(Part(None, run, context)))
+                await outlast(undoing)
+                if isinstance(error := undoing.exception(), CheckpointError):
+                    whole.stop_for(error)
+                undoing.result()  # what could not be undone goes before the cancellation
             raise
         except RunCancelledError:
             if whole.cancelled or not whole.durable or await self._asked_to_end(name):

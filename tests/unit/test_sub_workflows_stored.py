@@ -21,7 +21,7 @@ from cano import (
     Timeout,
     Workflow,
 )
-from cano.errors import DefinitionError
+from cano.errors import CheckpointError, DefinitionError
 from cano.testing import run
 
 
@@ -344,3 +344,28 @@ def test_a_part_in_doubt_puts_its_whole_in_doubt() -> None:
     doubt, end, log = run(main())
     assert {"r": str(Status.IN_DOUBT), "r/1/SHIP": str(Status.IN_DOUBT)} == doubt
     assert (One.DONE, ["yes"], ["charge"]) == (end, log, LOG)
+
+
+def test_a_part_that_cannot_be_taken_back_stops_its_whole() -> None:
+    """Where the store of the part fails meanwhile, nobody claims that it was undone."""
+
+    class Sick(MemoryCheckpoints):
+        sick = False
+
+        async def summary(self, run_id: str, /) -> Any:
+            if self.sick and run_id == "r/1/SHIP":
+                raise CheckpointError("the disk is gone")
+            return await super().summary(run_id)
+
+    async def main() -> Any:
+        store = Sick()
+        flow = ordering(store, Timeout(5))
+        going = asyncio.ensure_future(flow.run(run_id="r"))
+        await asyncio.sleep(3)
+        store.sick = True
+        with pytest.raises(CheckpointError, match="the disk is gone"):
+            await going
+        store.sick = False
+        return await statuses(store)
+
+    assert {"r": "running", "r/1/SHIP": "cancelled"} == run(main())
