@@ -271,3 +271,10 @@ def test_every_fault_is_described() -> None:
 
     assert 10 == len(FAULTS)
     assert ('(Crash("torn", 3),)', "text") == (repr(error.story), str(error))
+
+
+def test_a_workflow_is_no_way_to_build_one() -> None:
+    """Each process needs a workflow of its own, over the store of its life."""
+    made: Any = Workflow(Step, start=next(iter(Step)))
+    with pytest.raises(DefinitionError, match="needs a function that builds the workflow anew"):
+        crash_everywhere(made)

@@ -134,6 +134,12 @@ def crash_everywhere(
         start=start, data=data, run_id=None if run_id == "r" else run_id, outside=outside,
         resolve=resolve, observe=observe, check=check, timeout=None if timeout == 3600.0 else timeout,
     )}  # fmt: skip
+    given: object = make  # whatever its annotation says
+    if not callable(given):
+        raise DefinitionError(
+            f"crash_everywhere({given!r}) needs a function that builds the workflow anew for each "
+            "process: `def make(world): return Workflow(..., checkpoints=world.store)...`"
+        )
     wanted = checked_faults(faults)
     _check_numbers(points, pairs, timeout)
     chosen = None if only is None else checked_stories(only)
