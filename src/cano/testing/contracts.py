@@ -14,6 +14,7 @@ from cano.testing._contract_kit import Rule
 from cano.testing._contract_lists import LISTS
 from cano.testing._contract_messages import MESSAGES
 from cano.testing._contract_owners import OWNERS
+from cano.testing._verdict import silent, verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -83,14 +84,9 @@ async def _tried(rule: Rule, make: MakeStore, patience: float) -> AssertionError
     if not done:
         task.cancel()
         await asyncio.wait({task}, timeout=1.0)
-        return AssertionError(f"{rule.name}: {rule.sentence} No answer within {patience:g} seconds")
+        return silent(rule, patience)
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
-    if error is None:
-        return None
-    what = str(error) if type(error) is AssertionError else f"{type(error).__name__}: {error}"
-    problem = AssertionError(f"{rule.name}: {rule.sentence} But {what}")
-    problem.__cause__ = error
-    return problem
+    return verdict(rule, error)
 
 
 async def _try(rule: Rule, make: MakeStore) -> None:

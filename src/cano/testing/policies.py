@@ -13,6 +13,7 @@ from cano.context import Context
 from cano.policies.guarded import Nobody, place
 from cano.policies.policy import Call, Policy
 from cano.testing._contract_kit import expect
+from cano.testing._verdict import silent, verdict
 from cano.testing.contracts import BrokenContractError
 
 MakePolicy: TypeAlias = Callable[[], Policy]
@@ -64,18 +65,13 @@ async def _tried(rule: _Rule, policy: Policy, calls: int, patience: float) -> As
     done, _ = await asyncio.wait({task}, timeout=patience)
     if not done:
         await _end({task, *asyncio.all_tasks() - before})
-        return AssertionError(f"{rule.name}: {rule.sentence} No answer within {patience:g} seconds")
+        return silent(rule, patience)
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     left = asyncio.all_tasks() - before - {task}
     await _end(left)
     if error is None and left:
         error = AssertionError(f"{len(left)} asyncio tasks were left running")
-    if error is None:
-        return None
-    what = str(error) if type(error) is AssertionError else f"{type(error).__name__}: {error}"
-    problem = AssertionError(f"{rule.name}: {rule.sentence} But {what}")
-    problem.__cause__ = error
-    return problem
+    return verdict(rule, error)
 
 
 async def _end(tasks: set[asyncio.Task[Any]]) -> None:

@@ -19,6 +19,7 @@ from cano.policies.retry import Retry
 from cano.resources import Resources
 from cano.tasks.task import Model
 from cano.testing._contract_kit import expect
+from cano.testing._verdict import silent, verdict
 from cano.testing.contracts import BrokenContractError
 from cano.testing.faults import FaultyStore, SimulatedCrash
 from cano.testing.recorder import Recorder
@@ -145,18 +146,13 @@ async def _tried(rule: _Rule, trial: _Trial[Any, Any], patience: float) -> Asser
     done, _ = await asyncio.wait({task}, timeout=patience)
     if not done:
         await _end({task, *asyncio.all_tasks() - before})
-        return AssertionError(f"{rule.name}: {rule.sentence} No answer within {patience:g} seconds")
+        return silent(rule, patience)
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     left = await _left(before | {task})
     await _end(left)
     if error is None and left:
         error = AssertionError(f"{len(left)} asyncio tasks were left running")
-    if error is None:
-        return None
-    what = str(error) if type(error) is AssertionError else f"{type(error).__name__}: {error}"
-    problem = AssertionError(f"{rule.name}: {rule.sentence} But {what}")
-    problem.__cause__ = error
-    return problem
+    return verdict(rule, error)
 
 
 async def _left(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
