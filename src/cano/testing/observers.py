@@ -21,6 +21,7 @@ from cano.tasks.compensatable import CompensatableTask
 from cano.tasks.split import Split
 from cano.testing._contract_kit import expect
 from cano.testing._contract_kit import samples as kept_samples
+from cano.testing._verdict import verdict
 from cano.testing.contracts import BrokenContractError
 from cano.workflow import Workflow
 
@@ -114,10 +115,7 @@ async def _tried(rule: _Rule, trial: Trial) -> AssertionError | None:
         left = asyncio.all_tasks() - before
         expect(0, len(left), "asyncio tasks left running")
     except Exception as error:  # noqa: BLE001 -- whatever an observer raises is judged
-        what = str(error) if type(error) is AssertionError else f"{type(error).__name__}: {error}"
-        problem = AssertionError(f"{rule.name}: {rule.sentence} But {what}")
-        problem.__cause__ = error
-        return problem
+        return verdict(rule, error)
     finally:
         for task in asyncio.all_tasks() - before:
             task.cancel()
