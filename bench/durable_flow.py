@@ -34,16 +34,18 @@ def flow(store: SqliteCheckpoints) -> Flow:
     states: Any = Step
     members = list(states)
     made: Flow = Workflow(states, data=Order, start=members[0], checkpoints=store)
-    for here, there in pairwise(members):
-        made.register(here, _leading_to(there))
+    for number, (here, there) in enumerate(pairwise(members)):
+        made.register(here, _leading_to(there, f"{number:0140}"))
     return made.exits(states.DONE)
 
 
-def _leading_to(there: Any) -> Callable[[Context[Order]], Awaitable[Any]]:
+def _leading_to(there: Any, text: str) -> Callable[[Context[Order]], Awaitable[Any]]:
+    """A task that does nothing else: the texts are made beforehand, as those of the limits are."""
+
     async def step(ctx: Context[Order]) -> Any:
         data = ctx.data
         data.number += 1
-        data.text = f"{data.number:0140}"
+        data.text = text
         return there
 
     return step
