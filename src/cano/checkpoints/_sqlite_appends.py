@@ -78,9 +78,10 @@ class Appends:
         self._last_id = 0
         self._bytes = 0
         self._data_version = -1
-        self._new: list[tuple[Any, ...]] = []
-        self._tags: list[tuple[Any, ...]] = []
-        self._events: list[tuple[Any, ...]] = []
+        self._new: list[Any] = []
+        self._tags: list[Any] = []
+        self._events: list[Any] = []
+        """The values of all rows, one after the other: rows of their own would only cost."""
         self._ends: list[tuple[Any, ...]] = []
 
     # Transactions.
@@ -123,8 +124,8 @@ class Appends:
             self._insert(_RUN, self._new)
             self._insert(_TAG, self._tags)
         if self._events:
-            self._insert(_EVENT, self._events)
-            self.weight += 3 + (self._bytes >> 12) + (len(self._events) >> 4)
+            rows = self._insert(_EVENT, self._events)
+            self.weight += 3 + (self._bytes >> 12) + (rows >> 4)
         if self._ends:
             self._db.executemany(_END, self._ends)
         if self._new or self._events or self._ends:
@@ -134,14 +135,15 @@ class Appends:
         self._new, self._tags, self._events, self._ends = [], [], [], []
         self._bytes = 0
 
-    def _insert(self, one: str, rows: list[tuple[Any, ...]]) -> None:
-        """Many at once in one statement: between statements the interpreter's lock changes hands."""
-        at, execute = 0, self._db.execute
+    def _insert(self, one: str, values: list[Any]) -> int:
+        """Many rows in one statement: between statements the interpreter's lock changes hands."""
+        at, width, execute = 0, one.count("?"), self._db.execute
         for many in _AT_ONCE:
-            while len(rows) - at >= many:
-                values = [value for row in rows[at : at + many] for value in row]
-                execute(_several(one, many), values)
-                at += many
+            size = many * width
+            while len(values) - at >= size:
+                execute(_several(one, many), values[at : at + size])
+                at += size
+        return at // width
 
     # Events.
 
@@ -156,12 +158,11 @@ class Appends:
         tags = encode(new.tags).decode() if new.tags else None
         self._last_id = run.id
         self._known[new.run_id] = run
-        self._new.append(
-            (run.id, new.run_id, new.workflow, new.version, new.fingerprint, tags, new.time,
-             run.owner)
+        self._new += (
+            run.id, new.run_id, new.workflow, new.version, new.fingerprint, tags, new.time, run.owner
         )  # fmt: skip
         for tag in dict.fromkeys(new.tags):
-            self._tags.append((run.id, tag, new.workflow, 0, new.time, new.run_id))
+            self._tags += (run.id, tag, new.workflow, 0, new.time, new.run_id)
         self._add(run, rows)
 
     def append(
@@ -181,7 +182,7 @@ class Appends:
             number = run.last + 1
             if event.sequence != number:
                 raise _misplaced(run_id, event.sequence, number)
-            self._events.append((run.id, number, epoch, run.owner, event.time, bodies[0], None))
+            self._events += (run.id, number, epoch, run.owner, event.time, bodies[0], None)
             self._bytes += len(bodies[0])
             run.last = number
         else:
@@ -227,7 +228,8 @@ class Appends:
         return rows
 
     def _add(self, run: Known, rows: list[tuple[Any, ...]]) -> None:
-        self._events += rows
+        for row in rows:
+            self._events += row
         run.last += len(rows)
 
     def _keep(self, run: int, apart: Sequence[tuple[str, bytes]]) -> None:

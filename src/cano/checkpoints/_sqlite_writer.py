@@ -82,7 +82,7 @@ class Writer:
 
     def create(self, loop: AbstractEventLoop, new: NewRun, events: Sequence[Event]) -> Future[None]:
         """See `CheckpointStore.create`."""
-        future = Answer(loop=loop)
+        future = Answer.of(loop)
         try:
             bodies = [encode(event) for event in events]
         except Exception as error:  # noqa: BLE001 -- such as half a surrogate pair in a text
@@ -100,7 +100,7 @@ class Writer:
         status: Status | None,
     ) -> Future[None]:
         """See `CheckpointStore.append`."""
-        future = Answer(loop=loop)
+        future = Answer.of(loop)
         try:
             bodies = [encode(event) for event in events]
         except Exception as error:  # noqa: BLE001 -- such as half a surrogate pair in a text
@@ -111,7 +111,7 @@ class Writer:
 
     def change(self, loop: AbstractEventLoop, change: Change) -> Future[Any]:
         """Make any other change; the answer is what it returns."""
-        future = Answer(loop=loop)
+        future = Answer.of(loop)
         self._ask(AskedToChange(loop, future, change))
         return future
 
@@ -121,7 +121,7 @@ class Writer:
 
     def close(self, loop: AbstractEventLoop) -> Future[None]:
         """Do what was asked for, and let go of the file."""
-        future = Answer(loop=loop)
+        future = Answer.of(loop)
         self._ask(AskedToClose(loop, future))
         return future
 
@@ -147,17 +147,19 @@ class Writer:
         Woken by the first of them it would begin with that one, and get in the way of the others.
         """
         loop = asked.loop
-        busy(loop, 1)
         if (gathered := self._gathered.get(loop)) is not None:
             gathered.append(asked)
         elif self._crowd:
             self._gathered[loop] = [asked]
             loop.call_soon(self._hand_over, loop)
         else:
+            busy(loop, 1)
             self._put((asked,))
 
     def _hand_over(self, loop: AbstractEventLoop) -> None:
-        self._put(self._gathered.pop(loop))
+        gathered = self._gathered.pop(loop)
+        busy(loop, len(gathered))
+        self._put(gathered)
 
     def _put(self, asked: Sequence[Asked]) -> None:
         self._queue.put(asked)
@@ -221,31 +223,32 @@ class Writer:
             return
         news: list[str] = []
         try:
-            answers = self._transact(batch, news)
+            self._transact(batch, news)
         except Exception as error:  # noqa: BLE001 -- the thread goes on, and they must know
-            answers = [explain(error, self._path) for _ in batch]
+            for asked in batch:
+                asked.answer.outcome = explain(error, self._path)
             if spoiled(error):
                 self._drop()
         if news:
             self._tell(news)
-        deliver(batch, answers)  # last: a loop in virtual time may leap ahead then
+        deliver(batch)  # last: a loop in virtual time may leap ahead then
 
-    def _transact(self, batch: list[Asked], news: list[str]) -> list[Any]:
-        """One transaction. Each answer is a value or an exception."""
+    def _transact(self, batch: list[Asked], news: list[str]) -> None:
+        """One transaction."""
         with self._locked():
             db, changes = self._opened()
             db.execute("BEGIN IMMEDIATE")
             try:
                 foreign = changes.begin()
                 try:
-                    answers = apply(batch, changes)
+                    apply(batch, changes)
                     changes.flush()
                 except Exception as error:
                     if hopeless(error):
                         raise
                     db.execute("ROLLBACK")
                     db.execute("BEGIN IMMEDIATE")
-                    answers = self._one_by_one(db, changes, batch)
+                    self._one_by_one(db, changes, batch)
                 db.execute("COMMIT")
             except BaseException:
                 changes.forget()
@@ -255,19 +258,15 @@ class Writer:
         news += changes.committed()
         if foreign:
             news += self._foreign(changes)
-        return answers
 
-    def _one_by_one(
-        self, db: sqlite3.Connection, changes: Changes, batch: list[Asked]
-    ) -> list[Any]:
+    def _one_by_one(self, db: sqlite3.Connection, changes: Changes, batch: list[Asked]) -> None:
         """The same again, each for itself."""
         changes.forget()
         changes.begin()
-        answers: list[Any] = []
         for asked in batch:
             db.execute("SAVEPOINT one")
             try:
-                (answer,) = apply([asked], changes)
+                apply((asked,), changes)
                 changes.flush()
             except Exception as error:
                 if hopeless(error):
@@ -275,10 +274,8 @@ class Writer:
                 db.execute("ROLLBACK TO one")
                 changes.forget()
                 changes.begin()
-                answer = explain(error, self._path)
+                asked.answer.outcome = explain(error, self._path)
             db.execute("RELEASE one")
-            answers.append(answer)
-        return answers
 
     def _tell(self, news: list[str]) -> None:
         for me, (loop, tell) in list(self._listeners.items()):
@@ -340,7 +337,6 @@ class Writer:
             self._db = self._changes = None
 
     def _close(self, asked: Asked) -> None:
-        answer: Any = None
         self._listeners.clear()
         self.readers.close()
         db, self._db, self._changes = self._db, None, None
@@ -352,11 +348,11 @@ class Writer:
                         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                     db.close()
         except CheckpointError as error:
-            answer = explain(error, self._path)
+            asked.answer.outcome = explain(error, self._path)
         finally:
             if db is not None:
                 db.close()  # without the lock: SQLite checkpoints then only if it is quite alone
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-        deliver([asked], [answer])
+        deliver((asked,))
