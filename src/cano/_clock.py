@@ -40,5 +40,5 @@ def time_ordered_id() -> str:
     milliseconds = int(time.time() * 1000)  # noqa: TID251 -- here it is
     if not _chance:
         _chance.frombytes(os.urandom(16 * 512))
-    high, low = _chance.pop() >> 52, _chance.pop() >> 2
-    return f"{milliseconds:012x}{0x7000 | high:04x}{0x8000_0000_0000_0000 | low:016x}"
+    head = milliseconds << 16 | 0x7000 | _chance.pop() >> 52
+    return f"{head << 64 | 0x8000_0000_0000_0000 | _chance.pop() >> 2:032x}"

@@ -23,6 +23,7 @@ import msgspec
 
 from cano._kinds import an
 from cano.errors import DataError
+from cano.events import Patch
 
 D = TypeVar("D")
 
@@ -49,6 +50,7 @@ class DataType(Generic[D]):
         self.kind = kind
         self.fields = fields
         self.frozen = frozen
+        self._plain = tuple((name, field.plain) for name, field in fields.items())
 
     def new(self) -> D:
         """A fresh value, from the type's own defaults. Raises `DataError` if one is missing."""
@@ -64,31 +66,29 @@ class DataType(Generic[D]):
         """Write every field down. Raises `DataError` naming the field that cannot be."""
         return {name: self._write(name, getattr(data, name)) for name in self.fields}
 
-    def changes(self, data: D, known: Mapping[str, bytes]) -> dict[str, msgspec.Raw] | None:
-        """The fields that are not as *known*, written down; None if all are.
+    def changes(self, data: D, known: Mapping[str, Any]) -> Patch | None:
+        """The fields that are not as *known*, ready to be recorded; None if all are.
 
         Raises `DataError`, also for what could not be read back as what its field is annotated
         with: a resume would be too late to find that.
         """
-        changed: dict[str, msgspec.Raw] | None = None
-        for name, (_, _, plain) in self.fields.items():
-            value = getattr(data, name)
-            if type(value) is plain and not (plain is str and len(value) > _SHORT):
-                try:
-                    raw = _plainly(value)
-                except Exception:  # noqa: BLE001 -- the long way says what is wrong
-                    raw = self._write(name, value)
-                if raw == known.get(name):
-                    continue
+        changed: dict[str, Any] = {}
+        for name, plain in self._plain:
+            value: Any = getattr(data, name)
+            kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+            before = known.get(name)
+            short = kind is str and value.isascii() and len(value) <= _SHORT
+            if kind is plain and (short or (kind is not str and _LEAST <= value <= _MOST)):
+                if type(before) is msgspec.Raw:  # it was read from the store
+                    before = self.fields[name].decode(bytes(before))
+                if value != before or type(before) is not kind:
+                    changed[name] = value
             else:
                 raw = self._write(name, value)
-                if raw == known.get(name):
-                    continue
-                self._read(name, raw)
-            if changed is None:
-                changed = {}
-            changed[name] = msgspec.Raw(raw)
-        return changed
+                if type(before) is not msgspec.Raw or raw != bytes(before):
+                    self._read(name, raw)
+                    changed[name] = msgspec.Raw(raw)
+        return changed or None
 
     def _write(self, name: str, value: object) -> bytes:
         """One field. Raises `DataError`."""
@@ -202,11 +202,12 @@ class _PydanticData(DataType[Any]):
             ) from error
         return {name: encode(value) for name, value in dumped.items()}
 
-    def changes(self, data: Any, known: Mapping[str, bytes]) -> dict[str, msgspec.Raw] | None:
-        saved = self.snapshot(data).items()
-        changed = {name: msgspec.Raw(raw) for name, raw in saved if raw != known.get(name)}
+    def changes(self, data: Any, known: Mapping[str, Any]) -> Patch | None:
+        saved = self.snapshot(data)
+        written = {name: msgspec.Raw(raw) for name, raw in saved.items()}
+        changed = {name: raw for name, raw in written.items() if raw != known.get(name)}
         if changed:
-            self.rebuild(dict(saved))  # raises now what a resume would raise too late
+            self.rebuild(saved)  # raises now what a resume would raise too late
         return changed or None
 
     def rebuild(self, saved: Mapping[str, bytes]) -> Any:
@@ -340,6 +341,8 @@ def _foreign(part: Any) -> str | None:
 
 _SHORT = LARGEST // 12
 """Texts of fewer characters cannot be too long as JSON."""
+_LEAST, _MOST = -(2**63), 2**64 - 1
+"""JSON has greater numbers too, but not every reader."""
 _plainly = msgspec.json.Encoder().encode
 
 

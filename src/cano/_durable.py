@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from math import inf
 from typing import Any
 
-import msgspec
 from msgspec.structs import force_setattr, replace
 
+from cano._cancel import Canceller
 from cano._ends import result_of
 from cano._history import History, Phase, evolve
-from cano._host import Parked, Resolution
+from cano._host import Parked, Resolution, resolution
 from cano._journal import Journal
 from cano._mailbox import Letter
+from cano._patch import written
 from cano._plan import Plan, Step
 from cano._rollback import roll_back
 from cano._run import Run
@@ -56,8 +57,8 @@ class DurableRun(Run[S]):
     """A plan being carried out, and written down."""
 
     __slots__ = (
-        "_idle", "_inherited", "_may_park", "_resolutions", "driver", "ending", "journal", "kept",
-        "origin", "stop", "tags", "within",
+        "_canceller", "_idle", "_inherited", "_may_park", "_resolutions", "driver", "ending",
+        "journal", "kept", "origin", "tags", "within",
     )  # fmt: skip
 
     durable = True
@@ -78,10 +79,9 @@ class DurableRun(Run[S]):
         self.tags: tuple[str, ...] = ()
         self.origin: tuple[str, int] = ("", 0)
         """Where the run was forked from."""
-        self.kept: asyncio.Event = asyncio.Event()
-        """Set when the run is in the store, and carried out here."""
-        self.stop: Callable[[], None] | None = None
-        """Cancels whoever carries the run out, when a message asks for its end."""
+        self.kept: asyncio.Future[None] | None = None
+        """For whoever waits until the run is in the store, and carried out here."""
+        self._canceller: Canceller | None = None
         self.driver: tuple[asyncio.Task[Any], Context[Any]] | None = None
         """The asyncio task that carries the run out, and its context; set while it does."""
         self.within: Run[Any] | None = None
@@ -132,7 +132,9 @@ class DurableRun(Run[S]):
     def took_place(self, event: Event) -> None:
         """What is on disk counts, and is told."""
         evolve(self.history, event)
-        if self.audience.listens(type(event)):
+        if self.audience.observers and self.audience[type(event)]:
+            if patch := getattr(event, "patch", None):
+                force_setattr(event, "patch", written(patch))
             force_setattr(event, "run_id", self.run_id)
             force_setattr(event, "workflow", self.plan.name)
             self.tell(event)
@@ -202,8 +204,19 @@ class DurableRun(Run[S]):
     def lose(self, error: CheckpointError) -> None:
         """Somebody else has the run: stop, and touch nothing."""
         self.stop_for(error)
-        if self.stop is not None:
-            self.stop()
+        self.stop()
+
+    def stop(self) -> None:
+        """Cancel whoever carries the run out, if somebody does."""
+        if self.driver is not None:
+            self._canceller = self._canceller or Canceller(self, self.driver[0])
+            self._canceller.begin()
+
+    def leave(self) -> None:
+        """It is carried out here no more; its asyncio task may have other things to do."""
+        self.driver = None
+        if self._canceller is not None:
+            self._canceller.end()
 
     def take_over(self, claim: Claim) -> None:
         """Be its new owner."""
@@ -218,6 +231,8 @@ class DurableRun(Run[S]):
         """Be what *history* says, having gone along *path*; states that are no more are left out."""
         members = self.plan.states.__members__
         self._history = history
+        for name, raw in history.fields.items():  # each keeps alive what it was read from
+            history.fields[name] = raw.copy()
         self.path[:] = [members[name] for name in path[:-1] if name in members]
         if path and (not history.entered or path[-1] not in members):
             self.path.extend(members[name] for name in path[-1:] if name in members)
@@ -294,18 +309,17 @@ class DurableRun(Run[S]):
         cancellation comes in its midst, so that it is known and can be undone.
         """
         if self.history.entered and self.history.state in self.plan.undoers:
-            assert self.stop is not None  # noqa: S101 -- it is carried out, so it can be stopped
             self.stop()
             return
         if self.history.entered:
             self.path.append(first[0])
         raise CancelledError
 
-    async def visit_all(self, context: Context[Any], first: Step[S]) -> S:
+    def visit_all(self, context: Context[Any], first: Step[S]) -> Coroutine[Any, Any, S]:
         """The visits, within the time there is for them."""
         if self.plan.timeout is None:
-            return await self.forward(context, first)
-        return await self.forward_within(context, first, self.plan.timeout)
+            return self.forward(context, first)
+        return self.forward_within(context, first, self.plan.timeout)
 
     async def end_or_release(self, context: Context[Any]) -> None:
         """After a cancellation: the end, if that was asked for; or somebody else goes on."""
@@ -373,20 +387,12 @@ class DurableRun(Run[S]):
                 continue  # taken already
             if message.name == CANCEL:
                 self.cancelled = True
-                if self.stop is not None:
-                    self.stop()
+                self.stop()
             elif message.name == RESOLVE:
-                self.resolve(message.number, message.value)
+                effect, said = resolution(message.number, message.value)
+                self._resolutions[effect] = said
             else:
                 self.mailbox.put(Letter(message.name, message.number, message.value))
-
-    def resolve(self, number: int, value: bytes) -> None:
-        """Take note of what a person says, in message *number*, about an effect."""
-        said = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
-        name = msgspec.json.decode(said["effect"], type=str)
-        done = bytes(said["done"]) if "done" in said else None
-        seen = msgspec.json.decode(said["seen"], type=int) if "seen" in said else inf
-        self._resolutions[name] = Resolution(number, done, seen)
 
 
 def _in_trouble(group: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from cano._patch import as_json
 from cano.errors import CorruptHistoryError
 from cano.events import (
     BranchFailed,
@@ -147,8 +148,8 @@ class History(msgspec.Struct, gc=False):
     visit: Visit = msgspec.field(default_factory=repeat(NO_VISIT).__next__)  # no call in Python
     before: Visit | None = None
     """The visit before this one, as far as this one wants to know."""
-    data: dict[str, bytes] = {}
-    """The run data as last recorded, each field as JSON."""
+    fields: dict[str, Any] = {}
+    """The run data as last recorded, each field as it travelled; see `cano._patch`."""
     standing: list[Standing] = []
     """Completed work, oldest first; while rolling back, what is still to be undone."""
     failures: list[Standing] = []
@@ -168,6 +169,11 @@ class History(msgspec.Struct, gc=False):
     """What it is called in its first trace."""
 
     @property
+    def data(self) -> dict[str, bytes]:
+        """The run data as last recorded, each field as JSON."""
+        return {name: as_json(value) for name, value in self.fields.items()}
+
+    @property
     def over(self) -> bool:
         """Whether the run has come to its end."""
         return self.phase in OVER
@@ -183,17 +189,19 @@ def evolve(history: History, event: Event) -> None:
     """
     kind = type(event)
     phase = LIFECYCLE[history.phase].get(kind)
-    if phase is None or (kind in _UNDONE and not history.standing):
-        raise CorruptHistoryError(
-            f"{kind.__name__} cannot follow: the run is {history.phase.value} "
-            f"after {history.sequence} events"
-        )
+    if phase is None:
+        raise _misfit(history, event)
     _FOLDS[kind](history, event)
-    history.phase = phase
+    if history.phase is not phase:
+        history.phase = phase
     history.sequence += 1
 
 
-_UNDONE = (TaskCompensated, CompensationFailed)
+def _misfit(history: History, event: Event) -> CorruptHistoryError:
+    return CorruptHistoryError(
+        f"{type(event).__name__} cannot follow: the run is {history.phase.value} "
+        f"after {history.sequence} events"
+    )
 
 
 def replay(events: Iterable[Event]) -> History:
@@ -211,9 +219,7 @@ def replay(events: Iterable[Event]) -> History:
 
 def _patched(history: History, patch: Patch | None) -> None:
     if patch:
-        data = history.data
-        for name, value in patch.items():
-            data[name] = bytes(value)
+        history.fields.update(patch)
 
 
 def _started(history: History, event: RunStarted) -> None:
@@ -224,12 +230,16 @@ def _started(history: History, event: RunStarted) -> None:
 
 
 def _entered(history: History, event: StateEntered) -> None:
-    visit = history.visit
-    history.state, history.entered = event.state, True
-    history.before = visit if visit.joined is not None or visit.routed is not None else None
+    visit, history.state = history.visit, event.state
+    if not history.entered:
+        history.entered = True
+    if visit.joined is not None or visit.routed is not None:
+        history.before = visit
+    elif history.before is not None:
+        history.before = None
     history.visit = Visit(visit.number + 1, event.state)
     if event.patch:
-        _patched(history, event.patch)
+        history.fields.update(event.patch)
 
 
 def _visit(history: History) -> Visit:
@@ -290,7 +300,7 @@ def _claimed(history: History, event: RunClaimed) -> None:
 def _migrated(history: History, event: RunMigrated) -> None:
     renamed = event.renamed or {}
     history.version, history.fingerprint = event.version, event.fingerprint
-    history.data.clear()
+    history.fields.clear()
     _patched(history, event.patch)
     history.standing = [
         msgspec.structs.replace(work, state=renamed.get(work.state, work.state))
@@ -319,12 +329,16 @@ def _rolling_back(history: History, event: RollbackStarted) -> None:
 
 
 def _compensated(history: History, event: TaskCompensated) -> None:
+    if not history.standing:
+        raise _misfit(history, event)
     history.standing.pop()
     history.undone += 1
     _patched(history, event.patch)
 
 
 def _not_compensated(history: History, event: CompensationFailed) -> None:
+    if not history.standing:
+        raise _misfit(history, event)
     work = history.standing.pop()
     history.failures.append(msgspec.structs.replace(work, error=event.cause))
 

@@ -37,6 +37,15 @@ class Resolution(NamedTuple):
     """How far the run had come when that was said: of what began later it says nothing."""
 
 
+def resolution(number: int, value: bytes) -> tuple[str, Resolution]:
+    """What message *number* says of an effect, and of which."""
+    said = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+    effect = msgspec.json.decode(said["effect"], type=str)
+    done = bytes(said["done"]) if "done" in said else None
+    seen = msgspec.json.decode(said["seen"], type=int) if "seen" in said else inf
+    return effect, Resolution(number, done, seen)
+
+
 class Lookup(Protocol):
     """Where a context finds its resources."""
 

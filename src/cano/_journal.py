@@ -95,12 +95,10 @@ class Journal:
         if self._deferred:
             events = (*self._deferred, *events)
             self._deferred.clear()
-        number = self.sequence
         for event in events:
-            number += 1
-            force_setattr(event, "sequence", number)
+            self.sequence += 1
+            force_setattr(event, "sequence", self.sequence)
             force_setattr(event, "time", now)
-        self.sequence = number
         return events
 
 

@@ -52,6 +52,12 @@ class Keeper:
         """Seconds since the epoch."""
         return self._offset + self._loop.time()
 
+    @property
+    def fresh(self) -> bool:
+        """Whether there is a lease with a good part of its time left, and all it needs."""
+        fresh = self._until - self.now() >= self.lease / 2
+        return fresh and self._timer is not None and self._unlisten is not None
+
     async def ready(self) -> None:
         """Hold a lease with a good part of its time left. Raises `CheckpointError`."""
         if self._until - self.now() < self.lease / 2:

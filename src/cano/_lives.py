@@ -14,13 +14,13 @@ from enum import Enum
 from math import inf
 from typing import Any, Generic, TypeVar
 
-from cano._cancel import Canceller
 from cano._data import DataType, FieldType
 from cano._durable import DurableRun
 from cano._ends import refused, result_of
 from cano._history import History, Phase, replay
 from cano._host import Handover
 from cano._keeper import Keeper
+from cano._patch import written
 from cano._plan import Plan
 from cano._run import PATH
 from cano._shape import read
@@ -74,7 +74,7 @@ class Lives(Generic[S, D]):
         wait: bool,
     ) -> S:
         """Begin *run*, or take up what goes by its name, and carry it out."""
-        given = context.changes() if with_data else None
+        given = written(context.changes() or {}) if with_data else None
         async with self.plan.using:
             try:
                 await self._ready()
@@ -259,16 +259,15 @@ class Lives(Generic[S, D]):
     ) -> S:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 -- a coroutine that runs has one
-        canceller = Canceller(run, task)
-        run.stop, run.driver = canceller.begin, (task, context)
-        run.kept.set()
+        run.driver = task, context
+        if run.kept is not None and not run.kept.done():
+            run.kept.set_result(None)
         self.keeper.hold(run)
         try:
             return await run.carry_on(context, first, resumed=resumed)
         finally:
             self.keeper.let_go(run)
-            run.stop = run.driver = None
-            canceller.end()
+            run.leave()
 
     async def outcome(self, run_id: str) -> S:
         """Wait for the end of a run, whoever carries it out; its exit, or raise its end."""
@@ -296,7 +295,8 @@ class Lives(Generic[S, D]):
             present = self._present
             await self.store.define(present.fingerprint, present.shape.written())
             self._defined = True
-        await self.keeper.ready()
+        if not self.keeper.fresh:
+            await self.keeper.ready()
 
     async def known(self, run_id: str) -> RunSummary:
         """One of this workflow's runs at a glance. Raises `RunNotFoundError`."""

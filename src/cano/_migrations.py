@@ -118,7 +118,7 @@ class Migrations:
         Raises `VersionMismatchError` for a migration that raises, or returns what cannot be.
         """
         by_version = {each.version: each for each in self._registered}
-        state, data = history.state, dict(history.data)
+        state, data = history.state, history.data
         standing = tuple(work.state for work in history.standing)
         renamed: dict[str, str] = {}
         for step in range(history.version, version):

@@ -67,7 +67,7 @@ class Stored(Generic[S, D]):
         """Whether this belongs to the event loop that runs now."""
         return self.lives.loop is asyncio.get_running_loop()
 
-    async def run(
+    def run(
         self,
         start: S | None,
         data: D | None,
@@ -75,9 +75,9 @@ class Stored(Generic[S, D]):
         tags: Sequence[str],
         *,
         wait: bool,
-    ) -> S:
+    ) -> Coroutine[Any, Any, S]:
         """Carry out a run, in the task of whoever awaits this."""
-        return await self._new(start, data, run_id, tags, wait=wait, background=False)[-1]
+        return self._new(start, data, run_id, tags, wait=wait, background=False)[-1]
 
     def part(
         self, within: Run[Any], start: S | None, data: D | None, run_id: str
@@ -250,7 +250,7 @@ class Stored(Generic[S, D]):
     ) -> RunHandle[S, D]:
         task = self.workflow._in_background(self._parkable(living, run), run)
         task.add_done_callback(_on_record)
-        kept = asyncio.ensure_future(run.kept.wait())
+        kept = run.kept = asyncio.get_running_loop().create_future()
         try:
             await asyncio.wait((task, kept), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -266,7 +266,6 @@ class Stored(Generic[S, D]):
         try:
             return await living
         except Parked as parked:
-            run.stop = None
             return parked
 
 

@@ -205,6 +205,6 @@ def _copy(history: History) -> History:
         phase=Phase.RUNNING if history.over else history.phase,
         visit=msgspec.structs.replace(history.visit),
         before=history.before and msgspec.structs.replace(history.before),
-        data=dict(history.data),
+        fields=dict(history.fields),
         standing=list(history.standing),
     )

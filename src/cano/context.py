@@ -313,7 +313,7 @@ class Context(Generic[D]):
         """
         if self._kind is None or self.branch is not None or not self.host.durable:
             return None
-        return self._kind.changes(self.data, self.host.history.data)
+        return self._kind.changes(self.data, self.host.history.fields)
 
     def _placed(self, event: Event) -> Event:
         where = {"state": self._path[-1]._name_, "attempt": self.attempt}

@@ -359,6 +359,12 @@ class NoResources(Resources):
     async def release(self, tell: Tell | None = None) -> None:
         """Do nothing."""
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        pass
+
 
 NO_RESOURCES: Final = NoResources()
 

@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "cano"
 LAYERS = [
     ["errors", "events", "_subscribe", "announced"],
     [
+        "_patch",
         "_history",
         "_data",
         "_values",

@@ -330,8 +330,8 @@ def plain(history: History) -> Any:
                    encode([visit.joined, visit.routed]))
         for visit in (history.visit, history.before)
     ]  # fmt: skip
-    rest = [getattr(history, name) for name in History.__struct_fields__[2:]
-            if name not in ("visit", "before")]  # fmt: skip
+    rest = [getattr(history, name) for name in ("data", *History.__struct_fields__[2:])
+            if name not in ("visit", "before", "fields")]  # fmt: skip
     return history.phase, history.sequence, visits, rest
 
 

@@ -31,7 +31,9 @@ def history(**other: Any) -> History:
         "version": 1,
         "fingerprint": "old",
     }
-    return History(**{**settings, **other})
+    given = {**settings, **other}
+    fields = {name: msgspec.Raw(raw) for name, raw in given.pop("data").items()}
+    return History(**given, fields=fields)
 
 
 def migrated(*ups: Callable[[Saved], Saved], given: History | None = None) -> RunMigrated:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pydantic
 import pytest
 
@@ -74,7 +75,9 @@ def history(**other: Any) -> History:
         "standing": [Standing("BOOK", "", b'"b1"', 3), Standing("FETCH", "eu", b"2", 5)],
         "version": 2,
     }
-    return History(**{**settings, **other})
+    given = {**settings, **other}
+    fields = {name: msgspec.Raw(raw) for name, raw in given.pop("data").items()}
+    return History(**given, fields=fields)
 
 
 def same(saved: Saved) -> Saved:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
+from cano._patch import written
 from cano.errors import CheckpointError, CorruptHistoryError
 from cano.events import KEPT, Event
 
@@ -80,7 +81,7 @@ def pack(event: Event, body: bytes) -> Packed:
 
     Raises `CheckpointError` for a value beyond `LIMIT`.
     """
-    patch: dict[str, msgspec.Raw] = getattr(event, "patch", None) or {}
+    patch = written(getattr(event, "patch", None) or {})
     value: msgspec.Raw | None = getattr(event, "value", None)
     moved = {name: _bytes(event, name, raw) for name, raw in patch.items() if _big(raw)}
     apart = {_hash(raw): raw for raw in moved.values()}

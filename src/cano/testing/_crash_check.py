@@ -107,8 +107,8 @@ def _plain(history: History) -> Any:
     ]
     rest = [
         getattr(history, name)
-        for name in History.__struct_fields__
-        if name not in ("visit", "before")
+        for name in ("data", *History.__struct_fields__)
+        if name not in ("visit", "before", "fields")
     ]
     return visits, rest
 

@@ -179,7 +179,7 @@ class Process:
             return []
         if history.phase is not Phase.FINISHED and not history.undone:
             return []
-        return sorted(plan.data_type.changes(self._handle._context.data, history.data) or ())
+        return sorted(plan.data_type.changes(self._handle._context.data, history.fields) or ())
 
     def _struck(self) -> None:
         """It is dead, or stands still, from this very moment on."""

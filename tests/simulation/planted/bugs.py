@@ -259,7 +259,7 @@ def cancel_message_lost() -> AbstractContextManager[Any]:
     real = DurableRun.look
 
     async def look(self: DurableRun[Any]) -> None:
-        if self.stop is None:
+        if self.driver is None:
             self.mailbox.last = len(await self.journal.store.inbox(self.run_id, 0))
         await real(self)
 
