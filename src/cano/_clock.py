@@ -41,4 +41,5 @@ def time_ordered_id() -> str:
     if not _chance:
         _chance.frombytes(os.urandom(16 * 512))
     head = milliseconds << 16 | 0x7000 | _chance.pop() >> 52
-    return f"{head << 64 | 0x8000_0000_0000_0000 | _chance.pop() >> 2:032x}"
+    tail = 0x8000_0000_0000_0000 | _chance.pop() >> 2
+    return (head << 64 | tail).to_bytes(16).hex()

@@ -342,7 +342,7 @@ def _foreign(part: Any) -> str | None:
 _SHORT = LARGEST // 12
 """Texts of fewer characters cannot be too long as JSON."""
 _LEAST, _MOST = -(2**63), 2**64 - 1
-"""JSON has greater numbers too, but not every reader."""
+"""Whole numbers that every encoder of JSON can write."""
 _plainly = msgspec.json.Encoder().encode
 
 

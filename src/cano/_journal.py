@@ -43,7 +43,7 @@ class Journal:
 
     async def create(self, run: NewRun, events: Sequence[Event], told: Told) -> None:
         """Begin the run with *events*. Raises `RunExistsError`."""
-        events = self._number(events, run.time)
+        self._number(events, run.time)
         future = self.store.create(run, events)
         try:
             await future
@@ -63,7 +63,10 @@ class Journal:
         """
         if self.broken is not None:
             raise self.broken
-        events = self._number(events, now)
+        if self._deferred:
+            events = (*self._deferred, *events)
+            self._deferred.clear()
+        self._number(events, now)
         try:
             future = self.store.append(self.run_id, self.epoch, events, status)
         except BaseException as error:
@@ -87,19 +90,15 @@ class Journal:
             for event in events:
                 told(event)
 
-    def _number(self, events: Sequence[Event], now: float) -> Sequence[Event]:
-        """Give *events*, and before them what was deferred, their numbers and their time.
+    def _number(self, events: Sequence[Event], now: float) -> None:
+        """Give *events* their numbers and their time.
 
         They were made to be recorded, and nobody else has them yet: so they may be filled in.
         """
-        if self._deferred:
-            events = (*self._deferred, *events)
-            self._deferred.clear()
         for event in events:
             self.sequence += 1
             force_setattr(event, "sequence", self.sequence)
             force_setattr(event, "time", now)
-        return events
 
 
 def _as_checkpoint_error(error: BaseException) -> CheckpointError:

@@ -14,6 +14,7 @@ from enum import Enum
 from math import inf
 from typing import Any, Generic, TypeVar
 
+from cano._clock import loop_time, wall_offset
 from cano._data import DataType, FieldType
 from cano._durable import DurableRun
 from cano._ends import refused, result_of
@@ -56,12 +57,14 @@ class Lives(Generic[S, D]):
         self.max_crashes = max_crashes
         self.keeper: Keeper = Keeper(store, lease)
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self._elapsed = loop_time(self.loop)
         self._defined = False
 
     def new_run(self, run_id: str | None, *, background: bool) -> DurableRun[S]:
         """A run that is not in the store yet, or will turn out to be."""
         may_park = background and self.keeper.open
-        return DurableRun(self.plan, run_id, self.store, may_park=may_park)
+        clock = self._elapsed, wall_offset(self.loop)
+        return DurableRun(self.plan, run_id, self.store, clock, may_park=may_park)
 
     async def live(
         self,

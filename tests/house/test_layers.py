@@ -54,6 +54,7 @@ LAYERS = [
         "_cancel",
         "_ends",
         "_journal",
+        "_recorded",
         "_durable",
         "_keeper",
         "_lives",

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
-from enum import StrEnum, auto
+from enum import Enum, StrEnum, auto
 from typing import Any, Literal
 
 import msgspec
@@ -14,6 +14,7 @@ import pydantic
 import pytest
 
 from cano import Context, DataError, MemoryCheckpoints, RunIdReusedError, Workflow
+from cano.events import RunFinished
 from cano.testing import run
 from cano.testing.faults import SimulatedCrash
 
@@ -245,3 +246,106 @@ def test_a_handle_of_a_run_that_was_over_has_its_data() -> None:
         return await handle.result(), (await handle.data()).count, handle.status
 
     assert (Step.END, 3, "finished") == run(main())
+
+
+@dataclass
+class Simple:
+    text: str = ""
+    number: int = 0
+    flag: bool = False
+
+
+def recorded(*changes: Simple) -> tuple[list[dict[str, bytes]], list[Any]]:
+    """What is on record of a run whose visits leave its data like that, and what was heard of it."""
+    heard: list[Any] = []
+    states: Any = Enum("States", [f"S{n}" for n in range(len(changes))] + ["END"])
+    members = list(states)
+
+    def leaving(left: Simple, to: Any) -> Any:
+        async def task(ctx: Context[Simple]) -> Any:
+            for name in ("text", "number", "flag"):
+                setattr(ctx.data, name, getattr(left, name))
+            return to
+
+        return task
+
+    async def main() -> list[dict[str, bytes]]:
+        store = MemoryCheckpoints()
+        flow: Workflow[Any, Simple] = Workflow(
+            states, data=Simple, start=members[0], checkpoints=store, observers=[heard.append]
+        )
+        for here, left, there in zip(members, changes, members[1:], strict=False):
+            flow.register(here, leaving(left, there))
+        await flow.exits(members[-1]).run(run_id="r")
+        events = await store.load("r")
+        return [{n: bytes(raw) for n, raw in (e.patch or {}).items()} for e in events[2:]]  # type: ignore[attr-defined]
+
+    return run(main()), heard
+
+
+def test_of_plain_fields_those_that_changed_are_kept() -> None:
+    """What is equal, and of the same type, has not changed; however it came about."""
+    same = "".join(["a", "b"])
+    kept, _ = recorded(
+        Simple("ab", 1), Simple(same, 1), Simple("ab", 1, flag=True), Simple("ä", 2**70, flag=True)
+    )
+    text, number = '"ä"'.encode(), str(2**70).encode()
+    assert [
+        {"text": b'"ab"', "number": b"1"},
+        {},
+        {"flag": b"true"},
+        {"text": text, "number": number},
+    ] == kept
+
+
+def test_a_number_is_no_truth_value() -> None:
+    """True is equal to 1, but it is written down as something else."""
+    odd: Any = Simple("", True)
+    with pytest.raises(DataError, match=r"Simple\.number"):
+        recorded(odd)
+
+
+def test_a_text_that_cannot_be_written_names_its_field() -> None:
+    """Half a surrogate pair is found before anything is recorded."""
+    with pytest.raises(DataError, match=r"Simple\.text holds"):
+        recorded(Simple("half \ud800"))
+
+
+def test_observers_see_json() -> None:
+    """How fields travel is nobody's business: whoever looks at an event sees JSON."""
+    _, heard = recorded(Simple("ab", 3, flag=True))
+    (ended,) = [event for event in heard if isinstance(event, RunFinished)]
+    raw = msgspec.Raw
+    assert {"text": raw(b'"ab"'), "number": raw(b"3"), "flag": raw(b"true")} == ended.patch
+
+
+def test_a_resumed_run_does_not_write_again_what_is_there() -> None:
+    """What was read from the store counts as known, in whatever form it came."""
+
+    async def main() -> list[Any]:
+        store = MemoryCheckpoints()
+
+        def flow(task: Any) -> Workflow[Step, Simple]:
+            made = Workflow(Step, data=Simple, start=Step.FILL, checkpoints=store)
+
+            async def fill(ctx: Context[Simple]) -> Literal[Step.CHECK]:
+                ctx.data.text, ctx.data.number = "ä" * 3, 7
+                return Step.CHECK
+
+            return made.register(Step.FILL, fill).register(Step.CHECK, task).exits(Step.END)
+
+        async def die(ctx: Context[Simple]) -> Literal[Step.END]:
+            raise SimulatedCrash
+
+        async def go_on(ctx: Context[Simple]) -> Literal[Step.END]:
+            ctx.data.flag = True
+            return Step.END
+
+        with suppress(SimulatedCrash):
+            await flow(die).run(run_id="r")
+        await asyncio.sleep(60)
+        await flow(go_on).resume("r")
+        last: Any = (await store.load("r"))[-1]
+        return list(last.patch)
+
+    assert ["flag"] == run(main())

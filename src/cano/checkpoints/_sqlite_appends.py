@@ -149,7 +149,8 @@ class Appends:
 
     def create(self, new: NewRun, events: Sequence[Event], bodies: Sequence[bytes]) -> None:
         """See `CheckpointStore.create`."""
-        if new.run_id in self._known or self._db.execute(_THERE, (new.run_id,)).fetchone():
+        known = new.run_id in self._known
+        if known or (not new.generated_id and self._db.execute(_THERE, (new.run_id,)).fetchone()):
             raise RunExistsError(
                 f"run {new.run_id!r} exists already; resume it, or choose another run_id"
             )

@@ -29,18 +29,12 @@ class Answer(Future[Any]):
     asyncio delivers a cancellation of the task that waits when the answer is there.
     """
 
-    __slots__ = ("_waiter", "outcome")
+    __slots__ = ("outcome", "waiter")
 
     outcome: Any
     """What the thread says: a value, or an exception to be raised."""
-    _waiter: tuple[Callable[[Any], object], Context] | None
-
-    @classmethod
-    def of(cls, loop: AbstractEventLoop) -> Self:
-        """One that is open."""
-        answer = cls(loop=loop)
-        answer.outcome = answer._waiter = None  # in an `__init__`, it would be half as fast
-        return answer
+    waiter: tuple[Callable[[Any], object], Context] | None
+    """Calls the task that waits. Both are set by whoever makes one: an `__init__` is dear."""
 
     def cancel(self, msg: Any | None = None) -> bool:
         """No."""
@@ -50,14 +44,14 @@ class Answer(Future[Any]):
         self, fn: Callable[[Self], object], /, *, context: Context | None = None
     ) -> None:
         """As ever, but for the first task that waits: it says in which context it is woken."""
-        if context is None or self._waiter is not None or self.done():
+        if context is None or self.waiter is not None or self.done():
             super().add_done_callback(fn, context=context)
         else:
-            self._waiter = fn, context
+            self.waiter = fn, context
 
     def give(self) -> None:
         """Be done, and let the task that waits go on."""
-        outcome, waiter, self._waiter = self.outcome, self._waiter, None
+        outcome, waiter, self.waiter = self.outcome, self.waiter, None
         if isinstance(outcome, BaseException):
             self.set_exception(outcome)
         else:

@@ -82,14 +82,15 @@ class Writer:
 
     def create(self, loop: AbstractEventLoop, new: NewRun, events: Sequence[Event]) -> Future[None]:
         """See `CheckpointStore.create`."""
-        future = Answer.of(loop)
+        answer = Answer(loop=loop)
+        answer.outcome = answer.waiter = None
         try:
             bodies = [encode(event) for event in events]
         except Exception as error:  # noqa: BLE001 -- such as half a surrogate pair in a text
-            future.set_exception(explain(error, self._path))
+            answer.set_exception(explain(error, self._path))
         else:
-            self._ask(AskedToCreate(loop, future, new, events, bodies))
-        return future
+            self._ask(AskedToCreate(loop, answer, new, events, bodies))
+        return answer
 
     def append(
         self,
@@ -100,20 +101,22 @@ class Writer:
         status: Status | None,
     ) -> Future[None]:
         """See `CheckpointStore.append`."""
-        future = Answer.of(loop)
+        answer = Answer(loop=loop)
+        answer.outcome = answer.waiter = None
         try:
             bodies = [encode(event) for event in events]
         except Exception as error:  # noqa: BLE001 -- such as half a surrogate pair in a text
-            future.set_exception(explain(error, self._path))
+            answer.set_exception(explain(error, self._path))
         else:
-            self._ask(AskedToAppend(loop, future, run_id, epoch, events, bodies, status))
-        return future
+            self._ask(AskedToAppend(loop, answer, run_id, epoch, events, bodies, status))
+        return answer
 
     def change(self, loop: AbstractEventLoop, change: Change) -> Future[Any]:
         """Make any other change; the answer is what it returns."""
-        future = Answer.of(loop)
-        self._ask(AskedToChange(loop, future, change))
-        return future
+        answer = Answer(loop=loop)
+        answer.outcome = answer.waiter = None
+        self._ask(AskedToChange(loop, answer, change))
+        return answer
 
     def open(self, loop: AbstractEventLoop) -> Future[Any]:
         """Open the file, if it is not open yet."""
@@ -121,9 +124,10 @@ class Writer:
 
     def close(self, loop: AbstractEventLoop) -> Future[None]:
         """Do what was asked for, and let go of the file."""
-        future = Answer.of(loop)
-        self._ask(AskedToClose(loop, future))
-        return future
+        answer = Answer(loop=loop)
+        answer.outcome = answer.waiter = None
+        self._ask(AskedToClose(loop, answer))
+        return answer
 
     @property
     def opened(self) -> bool:

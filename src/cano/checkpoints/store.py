@@ -69,6 +69,8 @@ class NewRun(msgspec.Struct, frozen=True):
     version: int = 0
     fingerprint: str = ""
     tags: tuple[str, ...] = ()
+    generated_id: bool = False
+    """Whether *run_id* was generated for this run, so that a store need not look for another."""
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -173,7 +175,8 @@ class CheckpointStore(Protocol):
     ) -> Future[None]:
         """Add *events*, all or none, to the run; done when they are on disk.
 
-        Each carries its number in `Event.sequence`. `RunMigrated` gives the run's row its version and
+        Each carries its number in `Event.sequence`. In an `Event.patch` texts, whole numbers and
+        truth values may be themselves; loaded they are JSON, as all others. `RunMigrated` gives the run's row its version and
         fingerprint. The place in the order is taken when this is
         called, not when it is awaited. With a *status* that is new, it is noted with the events; an
         end also lets go of the run and is dated by the last event. The future cannot be cancelled:

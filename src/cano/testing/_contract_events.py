@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -66,16 +67,37 @@ async def absent_and_empty(store: CheckpointStore) -> None:
 
 
 @rule(EVENTS)
+async def plain_fields(store: CheckpointStore) -> None:
+    """Texts, whole numbers and truth values come in a patch as they are, and come back as JSON."""
+    plain: Any = {"text": 'say "ß"', "number": -(2**63), "great": 2**64 - 1, "flag": True}
+    raw = msgspec.Raw
+    as_json = {
+        "text": raw('"say \\"ß\\""'.encode()),
+        "number": raw(b"-9223372036854775808"),
+        "great": raw(b"18446744073709551615"),
+        "flag": raw(b"true"),
+    }
+    await begin(store)
+    await store.append("run", 1, [StateEntered(sequence=2, patch=plain)])
+
+    events = [started(), StateEntered(sequence=2, patch=as_json)]
+    await expect_events(store, "run", events, "the history")
+
+
+@rule(EVENTS)
 async def large_values(store: CheckpointStore) -> None:
     """A value of 5 MiB comes back whole."""
-    large = msgspec.Raw(b'"' + b"0123456789abcdef" * (5 * 64 * KB) + b'"')
+    text: Any = "0123456789abcdef" * (5 * 64 * KB)
+    large = msgspec.Raw(b'"' + text.encode() + b'"')
     events = [
         started(),
         CursorSaved(sequence=2, value=large),
         StateEntered(sequence=3, patch={"all": large}),
+        StateEntered(sequence=4, patch={"all": large}),
     ]
     await begin(store)
-    await store.append("run", 1, events[1:])
+    plain = StateEntered(sequence=4, patch={"all": text})
+    await store.append("run", 1, [*events[1:3], plain])
 
     await expect_events(store, "run", events, "the history")
 

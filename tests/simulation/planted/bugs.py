@@ -275,7 +275,7 @@ def lease_not_released() -> AbstractContextManager[Any]:
 
 def end_not_noted() -> AbstractContextManager[Any]:
     """The last event is kept, and the run stays open."""
-    return patch("cano._durable._ENDS", {})
+    return patch("cano._recorded._ENDS", {})
 
 
 def part_begun_anew() -> AbstractContextManager[Any]:
