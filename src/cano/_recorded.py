@@ -47,8 +47,19 @@ class RecordedRun(Run[S]):
     """A run, and its journal."""
 
     __slots__ = (
-        "_canceller", "_idle", "_inherited", "_may_park", "_resolutions", "_generated_id", "driver",
-        "ending", "journal", "kept", "origin", "tags", "within",
+        "_canceller",
+        "_generated_id",
+        "_idle",
+        "_inherited",
+        "_may_park",
+        "_resolutions",
+        "driver",
+        "ending",
+        "journal",
+        "kept",
+        "origin",
+        "tags",
+        "within",
     )  # fmt: skip
 
     durable = True
