@@ -207,11 +207,10 @@ def _misfit(history: History, event: Event) -> CorruptHistoryError:
 def replay(events: Iterable[Event]) -> History:
     """What *events* add up to. Raises `CorruptHistoryError` where one cannot follow."""
     history = History()
-    for event in events:
-        if event.sequence != history.sequence + 1:
+    for number, event in enumerate(events, 1):
+        if event.sequence != number:
             raise CorruptHistoryError(
-                f"event {history.sequence + 1} is missing: {type(event).__name__} has number "
-                f"{event.sequence}"
+                f"event {number} is missing: {type(event).__name__} has number {event.sequence}"
             )
         evolve(history, event)
     return history

@@ -55,6 +55,7 @@ class RecordedRun(Run[S]):
         "_resolutions",
         "driver",
         "ending",
+        "history",
         "journal",
         "kept",
         "origin",
@@ -63,6 +64,8 @@ class RecordedRun(Run[S]):
     )  # fmt: skip
 
     durable = True
+    history: History
+    """Looked at several times in every step, so there is no property in between."""
 
     def __init__(
         self,
@@ -78,7 +81,7 @@ class RecordedRun(Run[S]):
         self._generated_id = run_id is None
         self.journal: Journal = Journal(store, self.run_id)
         self._may_park = may_park
-        self._history: History | None = History()
+        self._be(History())
         self._inherited = 0
         self._idle = False
         """Whether the work of the state it is in has not begun."""
@@ -95,6 +98,9 @@ class RecordedRun(Run[S]):
         """The asyncio task that carries the run out, and its context; set while it does."""
         self.within: Run[Any] | None = None
         """The run that this one is part of."""
+
+    def _be(self, history: History) -> None:
+        self.history = self._history = history  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @property
     def may_park(self) -> bool:
@@ -226,12 +232,12 @@ class RecordedRun(Run[S]):
     def forget(self) -> None:
         """It is not the beginning of a run after all: another of its name exists."""
         self.journal = Journal(self.journal.store, self.run_id)
-        self._history = History()
+        self._be(History())
 
     def recall(self, history: History, path: Sequence[str]) -> None:
         """Be what *history* says, having gone along *path*; states that are no more are left out."""
         members = self.plan.states.__members__
-        self._history = history
+        self._be(history)
         for name, raw in history.fields.items():  # each keeps alive what it was read from
             history.fields[name] = raw.copy()
         self.path[:] = [members[name] for name in path[:-1] if name in members]

@@ -51,14 +51,14 @@ class Answer(Future[Any]):
 
     def give(self) -> None:
         """Be done, and let the task that waits go on."""
-        outcome, waiter, self.waiter = self.outcome, self.waiter, None
-        if isinstance(outcome, BaseException):
-            self.set_exception(outcome)
-        else:
+        outcome, waiter = self.outcome, self.waiter
+        if outcome is None or not isinstance(outcome, BaseException):
             self.set_result(outcome)
+        else:
+            self.set_exception(outcome)
         if waiter is not None:
-            wake, context = waiter
-            context.run(wake, self)
+            self.waiter = None
+            waiter[1].run(waiter[0], self)
 
 
 class Asked(msgspec.Struct, gc=False):

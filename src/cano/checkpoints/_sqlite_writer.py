@@ -44,8 +44,11 @@ from cano.events import Event
 MOST_AT_ONCE = 10_000
 """So many changes share a transaction at most."""
 
-CHECKPOINT_PAGES = 1_000
-"""About so many pages may be in the write-ahead log before they are copied into the file."""
+CHECKPOINT_PAGES = 4_000
+"""About so many pages, 16 MB, may be in the write-ahead log before they are copied into the file.
+
+Four times as many as SQLite's own: the pages that every transaction changes are copied less often.
+"""
 
 POLL = 0.2
 """Seconds between looks whether another process has written, while somebody listens."""
