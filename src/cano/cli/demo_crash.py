@@ -80,9 +80,13 @@ async def crash_and_resume(survey: Survey, workers: int, teller: Teller | None) 
         crash.killed = first.pid
         await watch.follow(first)
         async with SqliteCheckpoints(path) as store:
+            reached = workflow(workers, checkpoints=store).handle(RUN)
             if watch.end is None:
                 events = await store.load(RUN)
-                crash.saved = [e.branch for e in events if isinstance(e, BranchFinished)]
+                saved = [event for event in events if isinstance(event, BranchFinished)]
+                crash.saved = [event.branch for event in saved]
+                chunks = (await reached.data()).chunks
+                watch.catch_up(sum(len(chunks[event.index]) for event in saved))
                 crash.chunks = max(len(e.names) for e in events if isinstance(e, SplitStarted))
                 watch.say(
                     f"process {first.pid} was killed: {len(crash.saved)} of "
@@ -93,7 +97,7 @@ async def crash_and_resume(survey: Survey, workers: int, teller: Teller | None) 
                 watch.say(f"process {second.pid} resumes the run")
                 await watch.follow(second)
                 crash.read_after = watch.began
-            found = await workflow(workers, checkpoints=store).handle(RUN).data()
+            found = await reached.data()
         vars(survey).update(vars(found))
     return crash
 
@@ -123,6 +127,12 @@ class _Watch:
     def say(self, text: str) -> None:
         if self._teller is not None:
             self._teller.complain(text)
+
+    def catch_up(self, files: int) -> None:
+        """So many files are read: a process may have died before it told of its last ones."""
+        self._done = files
+        if self._teller is not None:
+            self._teller.advance(files, self._files)
 
     async def follow(self, process: Process) -> None:
         """Show what *process* does, to its end; kill it when it asks. Raises `CommandError`."""

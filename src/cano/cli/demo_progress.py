@@ -111,6 +111,7 @@ class _Bar:
         self._progress.update(self._task, now=escape(what))
 
     def complain(self, text: str) -> None:
+        self._progress.refresh()  # or it is drawn below as it was up to a tenth of a second ago
         self._progress.console.print(f"[yellow]{escape(text)}")
 
 
