@@ -177,13 +177,13 @@ async def resume(path: Path) -> float:
 
 async def park(made: Workflow[Turn, Round], count: int) -> None:
     """Begin so many runs that only wait, and keep nothing of them."""
-    before = len(asyncio.all_tasks())
+    before = asyncio.all_tasks()
     Parking.left, Parking.over = count, asyncio.Event()
     for _ in range(0, count, 500):
         await asyncio.gather(*(made.start_run(Turn.WAIT) for _ in range(500)))
     await Parking.over.wait()
-    while len(asyncio.all_tasks()) > before:  # what is told of them afterwards is looked at
-        await asyncio.sleep(0.2)
+    while told := asyncio.all_tasks() - before:  # what is told of them afterwards is looked at
+        await asyncio.wait(told)
 
 
 async def weigh(path: Path, kind: str) -> None:
