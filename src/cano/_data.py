@@ -343,7 +343,6 @@ _SHORT = LARGEST // 12
 """Texts of fewer characters cannot be too long as JSON."""
 _LEAST, _MOST = -(2**63), 2**64 - 1
 """Whole numbers that every encoder of JSON can write."""
-_plainly = msgspec.json.Encoder().encode
 
 
 def encode(value: Any) -> bytes:

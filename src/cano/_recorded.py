@@ -61,7 +61,7 @@ class RecordedRun(Run[S]):
         "origin",
         "tags",
         "within",
-    )  # fmt: skip
+    )
 
     durable = True
     history: History
@@ -100,6 +100,7 @@ class RecordedRun(Run[S]):
         """The run that this one is part of."""
 
     def _be(self, history: History) -> None:
+        """Have this history, under the name that `Run` knows it by, too."""
         self.history = self._history = history  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @property
@@ -224,6 +225,7 @@ class RecordedRun(Run[S]):
         self.driver = None
         if self._canceller is not None:
             self._canceller.end()
+            self._canceller = None
 
     def take_over(self, claim: Claim) -> None:
         """Be its new owner."""
