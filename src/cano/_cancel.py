@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from cano._deadline import AGAIN
-from cano._history import OVER, Phase
+from cano._lifecycle import OVER, Phase
 from cano._run import Run
 
 

@@ -12,8 +12,8 @@ from math import inf
 from typing import Any
 
 from cano._ends import result_of
-from cano._history import Phase
 from cano._host import Parked
+from cano._lifecycle import Phase
 from cano._plan import Step
 from cano._recorded import RecordedRun
 from cano._rollback import roll_back

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cano._causes import revive
-from cano._history import History, Phase
+from cano._history import History
+from cano._lifecycle import Phase
 from cano._plan import Plan
 from cano.errors import (
     CompensationFailedError,

@@ -1,21 +1,20 @@
 """The part of a run that survives its process; pure.
 
-Rule 1: whatever can follow what is in LIFECYCLE, and nowhere else.
-Rule 2: nothing in this file awaits, reads a clock or imports a task.
-Rule 3: a history is what its events add up to: folding the stored ones gives the live one.
-Rule 4: what belongs to a visit lives in `Visit`, and ends with it; so a loop never meets a cursor
+Rule 1: nothing in this file awaits, reads a clock or imports a task.
+Rule 2: a history is what its events add up to: folding the stored ones gives the live one.
+Rule 3: what belongs to a visit lives in `Visit`, and ends with it; so a loop never meets a cursor
         or an effect of an earlier visit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from enum import StrEnum
 from itertools import repeat
 from typing import Any
 
 import msgspec
 
+from cano._lifecycle import LIFECYCLE, OVER, Phase
 from cano._patch import as_json
 from cano.errors import CorruptHistoryError
 from cano.events import (
@@ -53,55 +52,6 @@ CANCEL = "cano.cancel"
 """The name of a message that asks the run to end."""
 RESOLVE = "cano.resolve"
 """The name of a message that says what became of an effect in doubt."""
-
-
-class Phase(StrEnum):
-    """How far a run has come."""
-
-    NEW = "new"
-    RUNNING = "running"
-    ROLLING_BACK = "rolling back"
-    FINISHED = "finished"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-_WITHIN_A_VISIT: tuple[type[Event], ...] = (
-    TaskRetried, CursorSaved, EffectIntended, EffectDone, TimerSet, WaitStarted, SignalReceived,
-    SplitStarted, BranchFinished, BranchFailed, SplitJoined, FailureRouted,
-)  # fmt: skip
-
-LIFECYCLE: Mapping[Phase, Mapping[type[Event], Phase]] = {
-    Phase.NEW: {RunStarted: Phase.RUNNING},
-    Phase.RUNNING: {
-        **dict.fromkeys(_WITHIN_A_VISIT, Phase.RUNNING),
-        RunClaimed: Phase.RUNNING,
-        RunMigrated: Phase.RUNNING,
-        StateEntered: Phase.RUNNING,
-        TaskCompleted: Phase.RUNNING,
-        RollbackStarted: Phase.ROLLING_BACK,
-        RunFinished: Phase.FINISHED,
-        RunFailed: Phase.FAILED,
-        RunCancelled: Phase.CANCELLED,
-    },
-    Phase.ROLLING_BACK: {
-        RunClaimed: Phase.ROLLING_BACK,
-        RunMigrated: Phase.ROLLING_BACK,
-        TaskRetried: Phase.ROLLING_BACK,
-        EffectIntended: Phase.ROLLING_BACK,
-        EffectDone: Phase.ROLLING_BACK,
-        TimerSet: Phase.ROLLING_BACK,
-        WaitStarted: Phase.ROLLING_BACK,
-        SignalReceived: Phase.ROLLING_BACK,
-        TaskCompensated: Phase.ROLLING_BACK,
-        CompensationFailed: Phase.ROLLING_BACK,
-        RunFailed: Phase.FAILED,
-        RunCancelled: Phase.CANCELLED,
-    },
-    Phase.FINISHED: {RunReopened: Phase.ROLLING_BACK},
-    Phase.FAILED: {RunReopened: Phase.RUNNING},
-    Phase.CANCELLED: {RunReopened: Phase.RUNNING},
-}
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -179,9 +129,6 @@ class History(msgspec.Struct, gc=False):
         return self.phase in OVER
 
 
-OVER = frozenset((Phase.FINISHED, Phase.FAILED, Phase.CANCELLED))
-
-
 def evolve(history: History, event: Event) -> None:
     """Add *event* to *history*, in place: a resume may have ten thousand to add.
 
@@ -207,13 +154,32 @@ def _misfit(history: History, event: Event) -> CorruptHistoryError:
 def replay(events: Iterable[Event]) -> History:
     """What *events* add up to. Raises `CorruptHistoryError` where one cannot follow."""
     history = History()
+    kind: type[Event] | None = None
     for number, event in enumerate(events, 1):
         if event.sequence != number:
             raise CorruptHistoryError(
                 f"event {number} is missing: {type(event).__name__} has number {event.sequence}"
             )
-        evolve(history, event)
+        if type(event) is StateEntered and kind is StateEntered:
+            _passed(history, event)
+        else:
+            kind = type(event)
+            evolve(history, event)
     return history
+
+
+def _passed(history: History, event: StateEntered) -> None:
+    """As `evolve`, right after another entry: nothing happened in that visit, so it can be reused.
+
+    Most of what there is to replay of a long run is this.
+    """
+    visit = history.visit
+    visit.number += 1
+    visit.state = history.state = event.state
+    history.before = None
+    history.sequence += 1
+    if event.patch:
+        history.fields.update(event.patch)
 
 
 def _patched(history: History, patch: Patch | None) -> None:

@@ -18,9 +18,10 @@ from cano._clock import loop_time, wall_offset
 from cano._data import DataType, FieldType
 from cano._durable import DurableRun
 from cano._ends import refused, result_of
-from cano._history import History, Phase, replay
+from cano._history import History, replay
 from cano._host import Handover
 from cano._keeper import Keeper
+from cano._lifecycle import Phase
 from cano._patch import written
 from cano._plan import Plan
 from cano._run import PATH

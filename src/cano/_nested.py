@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from cano._history import Phase
+from cano._lifecycle import Phase
 from cano._run import Run
 from cano._shield import outlast
 from cano.context import Context

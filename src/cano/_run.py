@@ -19,8 +19,9 @@ from cano._causes import cause_of, said
 from cano._clock import loop_time, time_ordered_id, wall_offset
 from cano._data import DataType
 from cano._ends import stray_error
-from cano._history import History, Phase, evolve
+from cano._history import History, evolve
 from cano._host import Resolution
+from cano._lifecycle import Phase
 from cano._mailbox import Mailbox
 from cano._plan import Plan, Step
 from cano._subscribe import Observer
@@ -273,12 +274,11 @@ class Run(Generic[S]):
 
     async def record(self, event: Event, /) -> None:
         """The one door through which a run changes: evolve, announce."""
-        kind = type(event)
-        if self._history is None and (phase := _PLAIN.get(kind)) is not None:
+        if self._history is None and (phase := _PLAIN.get(type(event))) is not None:
             self._phase = phase
         else:
             evolve(self.history, event)
-        if self.audience.listens(kind):
+        if self.audience.listens(type(event)):
             self.announce(event)
 
     async def end_failed(self, context: Context[Any], error: Exception) -> None:

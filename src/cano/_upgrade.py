@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from cano._data import DataType
-from cano._history import History, Phase, Standing, evolve
+from cano._history import History, Standing, evolve
+from cano._lifecycle import Phase
 from cano._migrations import Migrations
 from cano._shape import Shape, changes
 from cano._values import ValueType

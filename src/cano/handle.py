@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cano._cancel import Canceller
 from cano._data import encode
-from cano._history import OVER, Phase
 from cano._host import Parked
+from cano._lifecycle import OVER, Phase
 from cano._run import Run
 from cano._subscribe import Observer
 from cano.context import Context

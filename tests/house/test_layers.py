@@ -11,6 +11,7 @@ LAYERS = [
     ["errors", "events", "_subscribe", "announced"],
     [
         "_patch",
+        "_lifecycle",
         "_history",
         "_data",
         "_values",

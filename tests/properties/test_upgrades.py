@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cano._data import DataType, data_type
-from cano._history import History, Phase, Standing, Visit, evolve
+from cano._history import History, Standing, Visit, evolve
+from cano._lifecycle import Phase
 from cano._migrations import Migrations, Saved
 from cano._shape import FieldShape, Shape, StateShape, changes, fields_of, fingerprint, read
 from cano._upgrade import Fitness, Present

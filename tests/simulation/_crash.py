@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cano import Context, Workflow
-from cano._history import History, Phase, replay
+from cano._history import History, replay
+from cano._lifecycle import Phase
 from cano.checkpoints.memory import MemoryCheckpoints
 from cano.checkpoints.store import CANCEL, CheckpointStore, Status
 from cano.errors import (

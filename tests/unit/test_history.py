@@ -11,15 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cano import events as all_events
-from cano._history import (
-    _FOLDS,
-    LIFECYCLE,
-    History,
-    Phase,
-    Standing,
-    evolve,
-    replay,
-)
+from cano._history import _FOLDS, History, Standing, evolve, replay
+from cano._lifecycle import LIFECYCLE, Phase
 from cano.errors import CorruptHistoryError
 from cano.events import (
     KEPT,
@@ -228,6 +221,19 @@ def test_replay_is_the_live_history(events: list[Event], place: int) -> None:
         if n in (len(events), place):
             stored = [decode(msgspec.json.encode(kept)) for kept in events[:n]]
             assert plain(live) == plain(replay(stored))
+
+
+@pytest.mark.parametrize("left", [SplitJoined(), FailureRouted(next="B")])
+@pytest.mark.parametrize("entries", [1, 2, 5])
+def test_visits_in_which_nothing_happened(left: Event, entries: int) -> None:
+    """However many states are passed through, a replay adds up to what the run had."""
+    passed = [a(StateEntered, state=f"S{n}", patch={"n": raw(str(n))}) for n in range(entries)]
+    events = numbered(RunStarted(), StateEntered(), left, *passed, TimerSet(name="t"), *passed)
+    live = History()
+    for n, event in enumerate(events, 1):
+        evolve(live, event)
+        assert plain(live) == plain(replay(events[:n]))
+    assert live.visit.number == 2 * entries + 1
 
 
 @thorough

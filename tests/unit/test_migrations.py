@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cano._history import History, Phase, Standing, Visit, evolve
+from cano._history import History, Standing, Visit, evolve
+from cano._lifecycle import Phase
 from cano._migrations import Migrations, Saved
 from cano.errors import VersionMismatchError
 from cano.events import EffectDone, RunMigrated

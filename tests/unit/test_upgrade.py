@@ -11,7 +11,8 @@ import pydantic
 import pytest
 
 from cano._data import data_type
-from cano._history import History, Phase, Standing, Visit
+from cano._history import History, Standing, Visit
+from cano._lifecycle import Phase
 from cano._migrations import Migrations, Saved
 from cano._shape import Shape, StateShape, fields_of
 from cano._upgrade import Fitness, Present, Verdict

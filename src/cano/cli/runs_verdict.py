@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
-from cano._history import History, Phase
+from cano._history import History
+from cano._lifecycle import Phase
 from cano.checkpoints.store import CANCEL, RESOLVE, Message, RunSummary, Status
 from cano.cli.runs_table import took
 from cano.cli.runs_words import clock, condition, plain, relative

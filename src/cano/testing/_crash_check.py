@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from cano._history import History, Phase, replay
+from cano._history import History, replay
+from cano._lifecycle import Phase
 from cano.events import (
     BranchFailed,
     BranchFinished,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, TypeAlias
 
-from cano._history import History, Phase
+from cano._history import History
+from cano._lifecycle import Phase
 from cano.checkpoints.store import Status
 from cano.errors import (
     CheckpointError,

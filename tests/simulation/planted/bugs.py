@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from msgspec.structs import force_setattr
 
-from cano import _history, _lives, _plan, _progress, _rollback, events
+from cano import _history, _lifecycle, _lives, _plan, _progress, _rollback, events
 from cano._durable import DurableRun
 from cano._journal import Journal
 from cano._nested import SubWorkflow
@@ -167,7 +167,7 @@ def undone_again_on_resume() -> AbstractContextManager[Any]:
 
     def recall(self: DurableRun[Any], history: Any, path: Any) -> None:
         real(self, history, path)
-        if history.phase is _history.Phase.ROLLING_BACK and history.undone:
+        if history.phase is _lifecycle.Phase.ROLLING_BACK and history.undone:
             history.standing.append(_history.Standing("C", "", b'"C of 3"', history.sequence))
 
     return patch.object(DurableRun, "recall", recall)
