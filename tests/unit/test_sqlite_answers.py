@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
+import os
+import sys
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cano.checkpoints._sqlite_asked import Answer, Asked, apply, deliver
+from cano import SqliteCheckpoints
+from cano.checkpoints._sqlite_asked import Answer, Asked, Asker, Askers, apply, deliver
 from cano.errors import RunExistsError
 
 
@@ -20,8 +26,14 @@ def answer() -> Answer:
     return made
 
 
+ASKERS = Askers()
+
+
 def asked(made: Answer) -> Asked:
-    return Asked(made.get_loop(), made)
+    """A question that was put to the thread."""
+    asker = ASKERS[made.get_loop()]
+    asker.expect(1)
+    return Asked(asker, made)
 
 
 def in_a_loop(main: Callable[[], Awaitable[Any]]) -> Any:
@@ -29,6 +41,26 @@ def in_a_loop(main: Callable[[], Awaitable[Any]]) -> Any:
         return await main()
 
     return asyncio.run(awaited())
+
+
+@pytest.fixture(
+    params=["a descriptor", "no descriptor left", "a loop without readers"], autouse=True
+)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the loop is woken."""
+
+    def none_left(*_: Any) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    def not_here(*_: Any) -> None:
+        raise NotImplementedError
+
+    if request.param == "no descriptor left":
+        monkeypatch.setattr(os, "eventfd", none_left, raising=False)
+    elif request.param == "a loop without readers":
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "add_reader", not_here)
+    way: str = request.param
+    return way
 
 
 def test_a_task_goes_on_within_the_call() -> None:
@@ -40,16 +72,16 @@ def test_a_task_goes_on_within_the_call() -> None:
 
         async def wait(made: Answer, name: str) -> None:
             said.append(f"{name}: {await made}")
+            asyncio.get_running_loop().call_soon(said.append, "later")
 
         tasks = [asyncio.ensure_future(wait(one, "one")), asyncio.ensure_future(wait(two, "two"))]
         await asyncio.sleep(0)
         one.outcome, two.outcome = 1, 2
         deliver([asked(one), asked(two)])
-        asyncio.get_running_loop().call_soon(said.append, "later")
         await asyncio.gather(*tasks)
         return said
 
-    assert ["one: 1", "two: 2", "later"] == in_a_loop(main)
+    assert ["one: 1", "two: 2", "later"] == in_a_loop(main)[:3]
 
 
 def test_everybody_who_waits_is_told() -> None:
@@ -173,6 +205,77 @@ def test_an_order_to_stop_keeps_nobody_waiting(order: type[BaseException]) -> No
     loop.close()
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such descriptors")
+def test_a_descriptor_for_each_loop_that_is_open(way: str) -> None:
+    """A writer that many loops ask one after the other does not run out of descriptors."""
+
+    async def main() -> None:
+        deliver([asked(made := answer())])
+        await made
+
+    asyncio.run(main())
+    before = descriptors()
+    for _ in range(5):
+        asyncio.run(main())
+        assert descriptors() == before
+    assert (way == "a descriptor") == (
+        next(iter(ASKERS.values())).close() and descriptors() < before
+    )
+
+
+def test_none_is_closed_that_may_be_written_to() -> None:
+    """While an answer is to come the thread may still write, and a number is soon used again."""
+
+    async def main() -> list[bool]:
+        asker = Asker(asyncio.get_running_loop())
+        asker.expect(2)
+        closed = [asker.close()]
+        made = answer(), answer()
+        asker.answer([Asked(asker, made[0])])
+        await made[0]
+        closed.append(asker.close())
+        asker.answer([Asked(asker, made[1])])
+        await made[1]
+        return [*closed, asker.close(), asker.close()]
+
+    assert [False, False, True, True] == in_a_loop(main)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such descriptors")
+def test_who_is_forgotten_keeps_no_descriptor() -> None:
+    """Where a store is never closed, its descriptors go with it."""
+    gc.collect()
+    before = descriptors()
+    loop = asyncio.new_event_loop()
+    asker = Asker(loop)
+    loop.close()
+    del asker, loop
+    gc.collect()
+    assert descriptors() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such descriptors")
+def test_a_closed_store_keeps_no_descriptor(tmp_path: Path) -> None:
+    """Whoever closes a store has as many descriptors as before."""
+
+    async def main() -> None:
+        before = descriptors()
+        for _ in range(2):
+            store = SqliteCheckpoints(tmp_path / "runs.db")
+            await store.define("shape", b"{}")
+            await asyncio.gather(*(store.note(str(n), b"1", None) for n in range(3)))
+            assert descriptors() > before
+            await store.close()
+            await asyncio.sleep(0)
+            assert descriptors() == before
+
+    in_a_loop(main)
+
+
 def test_what_is_refused_is_the_answer() -> None:
     """A refusal is an outcome of that question alone; the others have theirs."""
 
@@ -186,9 +289,9 @@ def test_what_is_refused_is_the_answer() -> None:
 
     async def main() -> tuple[Any, Any]:
         one, two = answer(), answer()
-        loop = asyncio.get_running_loop()
+        asker = Asker(asyncio.get_running_loop())
         changes: Any = "done"
-        apply([Refused(loop, one), Done(loop, two)], changes)
+        apply([Refused(asker, one), Done(asker, two)], changes)
         return one.outcome, two.outcome
 
     refused, done = in_a_loop(main)

@@ -3,11 +3,18 @@
 An answer is a future of the loop that asked. All answers of one transaction reach a loop in one
 call, in the order of the questions, and a task that waits for one goes on within that call: a
 turn of the loop for each would be a good part of what a durable step costs.
+
+The loop is woken by a descriptor of our own, where the system has such. `call_soon_threadsafe`
+does the same, but what it sends is read twice, the second time in vain, and only after the tasks
+went on: just when the thread, woken by what they asked for, wants the interpreter for itself.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from asyncio import AbstractEventLoop, Future
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import Context
@@ -61,10 +68,108 @@ class Answer(Future[Any]):
             waiter[1].run(waiter[0], self)
 
 
+class Asker:
+    """A loop that asks, and how answers reach it. Made, used and closed in the loop's thread."""
+
+    __slots__ = ("_answered", "_bell", "_waiting", "gathered", "loop")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.loop: AbstractEventLoop = loop
+        self.gathered: list[Asked] = []
+        """What is asked for in the present turn of the loop, while others are waited for."""
+        self._waiting = 0
+        """How many answers are still to come."""
+        self._answered: deque[Sequence[Asked]] = deque()
+        self._bell = _bell(loop, self._ring)
+
+    def expect(self, more: int) -> None:
+        """So many questions were put. A loop in virtual time must not jump ahead meanwhile."""
+        self._waiting += more
+        virtual: Any = self.loop
+        if hasattr(virtual, "busy_threads"):
+            virtual.busy_threads += more
+
+    def answer(self, batch: Sequence[Asked]) -> None:
+        """Let the loop give these answers. Called by the writing thread."""
+        self._answered.append(batch)
+        if self._bell is not None:
+            os.eventfd_write(self._bell, 1)
+        else:
+            with suppress(RuntimeError):  # it was closed, and nobody waits there any more
+                self.loop.call_soon_threadsafe(self._give, 1)
+
+    def close(self) -> bool:
+        """Whether the descriptor is closed: not while the thread has something to write to it."""
+        if self._waiting:
+            return False
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            if not self.loop.is_closed():
+                self.loop.remove_reader(bell)
+            os.close(bell)
+        return True
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        """The store was never closed, and is gone."""
+        if self._bell is not None:
+            close(self._bell)
+
+    def _ring(self) -> None:
+        if self._bell is not None:
+            # As many as were rung for: where none is waited for, the thread has done its writing.
+            self._give(os.eventfd_read(self._bell))
+
+    def _give(self, batches: int) -> None:
+        batch = [asked for _ in range(batches) for asked in self._answered.popleft()]
+        self.expect(-len(batch))
+        self._go_on(iter(batch))
+
+    def _go_on(self, rest: Iterator[Asked]) -> None:
+        try:
+            for asked in rest:
+                asked.answer.give()
+        except BaseException:  # such as SystemExit, which ends the loop: the others' answers stand
+            self.loop.call_soon(self._go_on, rest)
+            raise
+
+
+def _bell(loop: AbstractEventLoop, ring: Callable[[], None]) -> int | None:
+    """A descriptor that makes *loop* call *ring* when it is written to, if there can be one."""
+    if sys.platform != "linux":
+        return None
+    try:
+        bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    except OSError:  # there are no more
+        return None
+    try:
+        loop.add_reader(bell, ring)
+    except NotImplementedError:
+        os.close(bell)
+        return None
+    return bell
+
+
+class Askers(dict[AbstractEventLoop, Asker]):
+    """Every loop that asks one writer."""
+
+    def __missing__(self, loop: AbstractEventLoop) -> Asker:
+        """The first question of a loop. Those that are over are let go."""
+        for other in list(self.values()):
+            if other.loop.is_closed():
+                self.part(other)
+        asker = self[loop] = Asker(loop)
+        return asker
+
+    def part(self, asker: Asker) -> None:
+        """Let go of *asker*, if it waits for nothing."""
+        if asker.close():
+            self.pop(asker.loop, None)
+
+
 class Asked(msgspec.Struct, gc=False):
     """Something to be done in a transaction, and where the answer is awaited."""
 
-    loop: AbstractEventLoop
+    asker: Asker
     answer: Answer
 
     def apply(self, changes: Changes) -> Any:
@@ -120,33 +225,11 @@ def apply(batch: Iterable[Asked], changes: Changes) -> None:
 
 def deliver(batch: Iterable[Asked]) -> None:
     """Answer on the loops that asked."""
-    for loop, asked in groupby(batch, attrgetter("loop")):
-        with suppress(RuntimeError):  # it was closed, and nobody waits there any more
-            loop.call_soon_threadsafe(_give, loop, list(asked))
-
-
-def _give(loop: AbstractEventLoop, batch: list[Asked]) -> None:
-    busy(loop, -len(batch))
-    _go_on(loop, iter(batch))
-
-
-def _go_on(loop: AbstractEventLoop, rest: Iterator[Asked]) -> None:
-    try:
-        for asked in rest:
-            asked.answer.give()
-    except BaseException:  # such as SystemExit, which ends the loop: the others' answers stand
-        loop.call_soon(_go_on, loop, rest)
-        raise
+    for asker, asked in groupby(batch, attrgetter("asker")):
+        asker.answer(list(asked))
 
 
 def announce(tell: Callable[[str], None], news: Sequence[str]) -> None:
     """Tell one listener, on its loop."""
     for run_id in news:
         tell(run_id)
-
-
-def busy(loop: AbstractEventLoop, more: int) -> None:
-    """Tell a loop in virtual time how much threads do for it: its time must not jump ahead."""
-    virtual: Any = loop
-    if hasattr(virtual, "busy_threads"):
-        virtual.busy_threads += more

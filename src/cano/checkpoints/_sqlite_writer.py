@@ -27,9 +27,10 @@ from cano.checkpoints._sqlite_asked import (
     AskedToChange,
     AskedToClose,
     AskedToCreate,
+    Asker,
+    Askers,
     announce,
     apply,
-    busy,
     deliver,
 )
 from cano.checkpoints._sqlite_changes import Change, Changes
@@ -66,8 +67,7 @@ class Writer:
         self._patience = patience
         self.readers: Readers = readers
         self._queue: SimpleQueue[Sequence[Asked]] = SimpleQueue()
-        self._gathered: dict[AbstractEventLoop, list[Asked]] = {}
-        """By loop, what is asked for in its present turn."""
+        self._askers = Askers()
         self._rest: list[Asked] = []
         """What was asked for after a request to close."""
         self._crowd = False
@@ -92,7 +92,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001 -- such as half a surrogate pair in a text
             answer.set_exception(explain(error, self._path))
         else:
-            self._ask(AskedToCreate(loop, answer, new, events, bodies))
+            self._ask(AskedToCreate(self._askers[loop], answer, new, events, bodies))
         return answer
 
     def append(
@@ -111,14 +111,16 @@ class Writer:
         except Exception as error:  # noqa: BLE001 -- such as half a surrogate pair in a text
             answer.set_exception(explain(error, self._path))
         else:
-            self._ask(AskedToAppend(loop, answer, run_id, epoch, events, bodies, status))
+            self._ask(
+                AskedToAppend(self._askers[loop], answer, run_id, epoch, events, bodies, status)
+            )
         return answer
 
     def change(self, loop: AbstractEventLoop, change: Change) -> Future[Any]:
         """Make any other change; the answer is what it returns."""
         answer = Answer(loop=loop)
         answer.outcome = answer.waiter = None
-        self._ask(AskedToChange(loop, answer, change))
+        self._ask(AskedToChange(self._askers[loop], answer, change))
         return answer
 
     def open(self, loop: AbstractEventLoop) -> Future[Any]:
@@ -129,7 +131,9 @@ class Writer:
         """Do what was asked for, and let go of the file."""
         answer = Answer(loop=loop)
         answer.outcome = answer.waiter = None
-        self._ask(AskedToClose(loop, answer))
+        asker = self._askers[loop]
+        self._ask(AskedToClose(asker, answer))
+        answer.add_done_callback(lambda _: self._askers.part(asker))
         return answer
 
     @property
@@ -153,19 +157,19 @@ class Writer:
 
         Woken by the first of them it would begin with that one, and get in the way of the others.
         """
-        loop = asked.loop
-        if (gathered := self._gathered.get(loop)) is not None:
-            gathered.append(asked)
+        asker = asked.asker
+        if asker.gathered:
+            asker.gathered.append(asked)
         elif self._crowd:
-            self._gathered[loop] = [asked]
-            loop.call_soon(self._hand_over, loop)
+            asker.gathered.append(asked)
+            asker.loop.call_soon(self._hand_over, asker)
         else:
-            busy(loop, 1)
+            asker.expect(1)
             self._put((asked,))
 
-    def _hand_over(self, loop: AbstractEventLoop) -> None:
-        gathered = self._gathered.pop(loop)
-        busy(loop, len(gathered))
+    def _hand_over(self, asker: Asker) -> None:
+        gathered, asker.gathered = asker.gathered, []
+        asker.expect(len(gathered))
         self._put(gathered)
 
     def _put(self, asked: Sequence[Asked]) -> None:
