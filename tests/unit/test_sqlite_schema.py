@@ -8,8 +8,9 @@ import pytest
 
 from cano.checkpoints import _sqlite_schema as schema
 from cano.checkpoints.sqlite import SqliteCheckpoints
-from cano.checkpoints.store import RunQuery
+from cano.checkpoints.store import NewRun, RunQuery, Status
 from cano.errors import CheckpointError
+from cano.events import RunFinished, RunStarted
 
 
 async def opened(path: Path) -> None:
@@ -106,3 +107,33 @@ def test_all_missing_scripts_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyP
     asyncio.run(opened(path))
     assert len(ours) + 1 == read(path, "PRAGMA user_version")
     assert 2 == read(path, "SELECT count(*) FROM sqlite_master WHERE tbl_name = 'more'")
+
+
+@pytest.mark.parametrize("scripts", range(1, len(schema.MIGRATIONS)))
+def test_older_files_are_carried_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripts: int
+) -> None:
+    """A file of any schema there ever was opens, and its runs go on and are found."""
+    path, ours = tmp_path / "x.db", schema.MIGRATIONS
+
+    async def old() -> None:
+        async with SqliteCheckpoints(path) as store:
+            new = NewRun("run", "flow", "me", 1.0, tags=("vip",))
+            await store.create(new, [RunStarted(sequence=1, state="A", time=1.0)])
+            await store.release("run", 1, Status.WAITING, 0.0)
+
+    async def now() -> list[str]:
+        async with SqliteCheckpoints(path) as store:
+            claim = await store.claim("run", "you", 2.0)
+            end = RunFinished(sequence=claim.sequence + 1, state="Z", time=3.0)
+            await store.append("run", claim.epoch, [end], Status.FINISHED)
+            found = await store.runs(RunQuery(tag="vip", statuses=(Status.FINISHED,)))
+            return [f"{run.run_id} after {run.sequence} events" for run in found]
+
+    monkeypatch.setattr(schema, "MIGRATIONS", ours[:scripts])
+    asyncio.run(old())
+    assert scripts == read(path, "PRAGMA user_version")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", ours)
+    assert ["run after 3 events"] == asyncio.run(now())
+    assert len(ours) == read(path, "PRAGMA user_version")

@@ -32,7 +32,9 @@ MOST_KNOWN = 100_000
 
 _RUN = "INSERT INTO runs (id, run_id, workflow, version, fingerprint, tags, created, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _TAG = "INSERT INTO tags VALUES (?, ?, ?, ?, ?, ?)"
-_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)"
+_FOLLOW = "UPDATE tags SET status = ? WHERE run = ?"
+_EVENT = "INSERT INTO events (run, sequence, epoch, owner, time, body) VALUES (?, ?, ?, ?, ?, ?)"
+_APART = "UPDATE events SET large = ? WHERE run = ? AND sequence = ?"
 _AT_ONCE = (64, 16, 4, 1)
 """How many rows one statement may insert; 64 rows stay below the 999 variables of old versions."""
 _END = """
@@ -43,7 +45,8 @@ _END = """
 _MIGRATE = "UPDATE runs SET version = ?, fingerprint = ? WHERE id = ?"
 _THERE = "SELECT 1 FROM runs WHERE run_id = ?"
 _LOOK = """
-    SELECT r.id, r.epoch, coalesce(e.sequence, 0), coalesce(e.owner, r.owner), r.status
+    SELECT r.id, r.epoch, coalesce(e.sequence, 0), coalesce(e.owner, r.owner), r.status,
+        r.tags IS NOT NULL
     FROM runs r LEFT JOIN events e
     ON e.run = r.id AND e.sequence = (SELECT max(sequence) FROM events WHERE run = r.id)
     WHERE r.run_id = ?
@@ -60,6 +63,7 @@ class Known(msgspec.Struct):
     owner: int | None
     """Whose epoch it is."""
     status: Status
+    tagged: bool
 
 
 class Appends:
@@ -82,7 +86,11 @@ class Appends:
         self._tags: list[Any] = []
         self._events: list[Any] = []
         """The values of all rows, one after the other: rows of their own would only cost."""
+        self._apart: list[tuple[Any, ...]] = []
+        """What was taken out of which events: nearly never anything, so it is no part of a row."""
         self._ends: list[tuple[Any, ...]] = []
+        self._turns: list[tuple[int, int]] = []
+        """Which tags have to follow their run to which status."""
 
     # Transactions.
 
@@ -126,13 +134,18 @@ class Appends:
         if self._events:
             rows = self._insert(_EVENT, self._events)
             self.weight += 3 + (self._bytes >> 12) + (rows >> 4)
+        if self._apart:
+            self._db.executemany(_APART, self._apart)
         if self._ends:
             self._db.executemany(_END, self._ends)
-        if self._new or self._events or self._ends:
+        if self._turns:
+            self._db.executemany(_FOLLOW, self._turns)
+        if self._new or self._events or self._ends or self._turns:
             self._gather()
 
     def _gather(self) -> None:
-        self._new, self._tags, self._events, self._ends = [], [], [], []
+        self._new, self._tags, self._events, self._apart = [], [], [], []
+        self._ends, self._turns = [], []
         self._bytes = 0
 
     def _insert(self, one: str, values: list[Any]) -> int:
@@ -154,7 +167,8 @@ class Appends:
             raise RunExistsError(
                 f"run {new.run_id!r} exists already; resume it, or choose another run_id"
             )
-        run = Known(self._last_id + 1, 1, 0, self._owner(new.owner), Status.RUNNING)
+        owner, tagged = self._owner(new.owner), bool(new.tags)
+        run = Known(self._last_id + 1, 1, 0, owner, Status.RUNNING, tagged)
         rows = self._rows(new.run_id, run, events, bodies)
         tags = encode(new.tags).decode() if new.tags else None
         self._last_id = run.id
@@ -183,7 +197,7 @@ class Appends:
             number = run.last + 1
             if event.sequence != number:
                 raise _misplaced(run_id, event.sequence, number)
-            self._events += (run.id, number, epoch, run.owner, event.time, bodies[0], None)
+            self._events += (run.id, number, epoch, run.owner, event.time, bodies[0])
             self._bytes += len(bodies[0])
             run.last = number
         else:
@@ -195,7 +209,7 @@ class Appends:
             self._turn(run_id, run, status, events[-1].time if events else None)
 
     def _turn(self, run_id: str, run: Known, status: Status, time: float | None) -> None:
-        run.status = status
+        self._be(run, status)
         if status.over:
             self._ends.append((NUMBERS[status], time, run.id, run.id))
             self._over.append(run_id)
@@ -205,6 +219,11 @@ class Appends:
             ask = "UPDATE runs SET status = ? WHERE id = ?"
             self._db.execute(ask, (NUMBERS[status], run.id))
 
+    def _be(self, run: Known, status: Status) -> None:
+        run.status = status
+        if run.tagged:
+            self._turns.append((NUMBERS[status], run.id))
+
     def _rows(
         self, run_id: str, run: Known, events: Sequence[Event], bodies: Sequence[bytes]
     ) -> list[tuple[Any, ...]]:
@@ -212,20 +231,24 @@ class Appends:
         number = run.last
         rows: list[tuple[Any, ...]] = []
         apart: list[tuple[str, bytes]] = []
+        large: list[tuple[bytes, int, int]] = []
         for event, body in zip(events, bodies, strict=True):
             number += 1
             if event.sequence != number:
                 raise _misplaced(run_id, event.sequence, number)
-            stored, large = body, None
+            stored = body
             if len(body) >= LARGE:
-                stored, large, values = pack(event, body)
-                apart += values
+                stored, names, values = pack(event, body)
+                if names is not None:
+                    large.append((names, run.id, number))
+                    apart += values
             if self._codec is not None:
                 stored = self._codec.encode(stored)
             self._bytes += len(stored)
-            rows.append((run.id, number, run.epoch, run.owner, event.time, stored, large))
-        if apart:
+            rows.append((run.id, number, run.epoch, run.owner, event.time, stored))
+        if large:
             self._keep(run.id, apart)
+            self._apart += large
         return rows
 
     def _add(self, run: Known, rows: list[tuple[Any, ...]]) -> None:
@@ -251,8 +274,11 @@ class Appends:
         if run is None:
             row = self._db.execute(_LOOK, (run_id,)).fetchone()
             if row is not None:
-                id_, epoch, last, owner, status = cast("tuple[int, int, int, int | None, int]", row)
-                run = self._known[run_id] = Known(id_, epoch, last, owner, STATUSES[status])
+                id_, epoch, last, owner, status, tagged = cast(
+                    "tuple[int, int, int, int | None, int, int]", row
+                )
+                run = Known(id_, epoch, last, owner, STATUSES[status], bool(tagged))
+                self._known[run_id] = run
         return run
 
     def _owner(self, owner: str) -> int:

@@ -58,7 +58,7 @@ class Changes(Appends):
         if holder is not None:  # and its owner is lost
             crashes += 1
         event = replace(event, sequence=run.last + 1, state=self._state(run))
-        taken = Known(run.id, event.epoch, run.last, self._owner(event.owner), Status.RUNNING)
+        taken = replace(run, epoch=event.epoch, owner=self._owner(event.owner))
         rows = self._rows(run_id, taken, [event], [encode(event)])
         self._db.execute(
             "UPDATE runs SET status = 0, ended = NULL, wake = 0, epoch = ?, owner = ?, "
@@ -66,6 +66,7 @@ class Changes(Appends):
             (taken.epoch, taken.owner, crashes, event.sequence, run.id),
         )
         self._add(taken, rows)
+        self._be(taken, Status.RUNNING)
         self._known[run_id] = taken
         return Claim(taken.epoch, taken.last)
 
@@ -77,7 +78,7 @@ class Changes(Appends):
             return
         if self._newest(run) > seen:
             wake = 0.0
-        run.status = status
+        self._be(run, status)
         self._db.execute(
             "UPDATE runs SET status = ?, owner = NULL, wake = ? WHERE id = ?",
             (NUMBERS[status], wake, run.id),

@@ -124,7 +124,12 @@ CREATE TABLE notes (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
+# Each run paid for the question whether it had tags; now it is known of those that have.
+_VERSION_3 = """
+DROP TRIGGER tags_follow;
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 
 def open_to_write(path: Path, synchronous: str, patience: float) -> sqlite3.Connection:

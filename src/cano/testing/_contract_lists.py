@@ -88,6 +88,30 @@ async def filters(store: CheckpointStore) -> None:
 
 
 @rule(LISTS)
+async def tags_follow(store: CheckpointStore) -> None:
+    """A run is found by its tag in whatever status it is, all its life."""
+
+    async def is_in(status: Status) -> None:
+        for other in Status:
+            found = await _listed(store, RunQuery(tag="vip", statuses=(other,)))
+            expect(["run"] * (other is status), found, f"{other.value} runs of that tag")
+
+    await begin(store, "run", tags=("eu", "vip"))
+    await begin(store, "other")
+    await is_in(Status.RUNNING)
+    await store.release("run", 1, Status.WAITING, inf)
+    await is_in(Status.WAITING)
+    await store.claim("run", BEN.id, NOW)
+    await is_in(Status.RUNNING)
+    await store.append("run", 2, [entered(3)], Status.FAILED)
+    await is_in(Status.FAILED)
+    await store.reopen("run", BEN.id, NOW)
+    await is_in(Status.RUNNING)
+    await store.append("run", 3, [entered(5)], Status.FINISHED)
+    await is_in(Status.FINISHED)
+
+
+@rule(LISTS)
 async def paging(store: CheckpointStore) -> None:
     """Page by page one comes to the end: no run is missing and none comes twice."""
     for number in range(20):
