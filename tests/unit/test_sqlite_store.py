@@ -13,6 +13,7 @@ import pytest
 
 from cano.checkpoints import _rows, _sqlite_appends, _sqlite_writer
 from cano.checkpoints._sqlite_lock import FileLock
+from cano.checkpoints._sqlite_writer import AHEAD, FRAME, Writer
 from cano.checkpoints.sqlite import SqliteCheckpoints
 from cano.checkpoints.store import NewRun, Owner, RunQuery, Status
 from cano.errors import (
@@ -517,3 +518,30 @@ def test_a_connection_that_broke_is_replaced(tmp_path: Path) -> None:
             assert db is not writer._db
 
     asyncio.run(main())
+
+
+def test_the_log_is_written_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of a lone run seldom grows, has a bound, and holds all that was acknowledged."""
+    path, limit = tmp_path / "runs.db", 600
+    monkeypatch.setattr(_sqlite_writer, "CHECKPOINT_PAGES", limit)
+    monkeypatch.setattr(Writer, "_checkpoint", lambda _: None)
+
+    async def main() -> list[int]:
+        store, sizes = SqliteCheckpoints(path), list[int]()
+        events = [started()]
+        await store.create(new("run"), events)
+        for n in range(2, 300):
+            events.append(StateEntered(sequence=n, state="A" * 200, time=1.0))
+            await store.append("run", 1, events[-1:])
+            sizes.append(path.with_name("runs.db-wal").stat().st_size)
+        for name in ("runs.db", "runs.db-wal"):  # as a crash would leave them
+            (tmp_path / f"left-{name}").write_bytes((tmp_path / name).read_bytes())
+        async with SqliteCheckpoints(tmp_path / "left-runs.db") as left:
+            assert events == await left.load("run")
+            assert not await left.check()
+        await store.close()
+        return sizes
+
+    sizes = asyncio.run(main())
+    assert len({size for size in sizes[20:] if size < limit * FRAME}) < 6
+    assert limit * FRAME <= max(sizes) < (limit + 2 * AHEAD) * FRAME

@@ -10,6 +10,7 @@ Rule 4: a change that fails takes no other with it.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from asyncio import AbstractEventLoop, Future
@@ -51,6 +52,12 @@ CHECKPOINT_PAGES = 4_000
 Four times as many as SQLite's own: the pages that every transaction changes are copied less often.
 """
 
+AHEAD = 128
+"""So many pages of the log are written ahead at a time, where runs are alone with their syncs."""
+
+FRAME = 24 + 4096
+"""The bytes of a page in the log."""
+
 POLL = 0.2
 """Seconds between looks whether another process has written, while somebody listens."""
 
@@ -80,6 +87,8 @@ class Writer:
         self._changes: Changes | None = None
         self._seen: int = 0
         self._heard: int = 0
+        self._room: int = AHEAD // 4
+        """So many pages may be written before the log is made longer."""
 
     # Called from event loops.
 
@@ -250,6 +259,8 @@ class Writer:
             db, changes = self._opened()
             db.execute("BEGIN IMMEDIATE")
             try:
+                if changes.weight >= self._room and not self._crowd:
+                    self._lengthen(changes.weight)
                 foreign = changes.begin()
                 try:
                     apply(batch, changes)
@@ -331,6 +342,18 @@ class Writer:
             self._changes = Changes(self._db, self._path, self._codec)
             self._seen, self._heard = self._changes.data_version(), self._changes.heard()
         return self._db, self._changes
+
+    def _lengthen(self, used: int) -> None:
+        """Write zeros behind the log: a sync is dearer by a half where the file has grown.
+
+        PostgreSQL fills its log ahead for the same reason. Zeros are no frames: to SQLite the log
+        ends before them. It is written by nobody else while the transaction is ours.
+        """
+        self._room = used + AHEAD
+        log = self._path.resolve().with_name(f"{self._path.resolve().name}-wal")
+        with suppress(OSError), log.open("r+b", buffering=0) as file:  # if not, it grows by itself
+            if 0 < file.seek(0, os.SEEK_END) < CHECKPOINT_PAGES * FRAME:
+                file.write(bytes(AHEAD * FRAME))
 
     def _checkpoint(self) -> None:
         """Copy the write-ahead log into the file, so that it starts again from its beginning."""
