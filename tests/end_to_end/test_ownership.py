@@ -155,9 +155,9 @@ def test_race(place: Place, how: str) -> None:
 
 def test_a_frozen_owner_is_refused(place: Place) -> None:
     """Who wakes up after its lease learns at its next append that the run is another's, and stops."""
-    frozen = place.start("run", "r", "--lease", "1")
+    frozen = place.start("run", "r", "--lease", "2")
     assert "HOLD held 1" == frozen.line()
-    time.sleep(0.2)
+    time.sleep(0.2)  # not when it renews its lease: it would stand still with the file locked
     frozen.send(signal.SIGSTOP)
     heir = place.start("run", "r", "--wait", "--lease", "60")
     assert "HOLD held 2" == heir.line()
@@ -196,7 +196,7 @@ def test_a_silent_owner_keeps_its_lease(place: Place) -> None:
 
 def test_a_frozen_rollback_is_refused(place: Place) -> None:
     """Who loses a run while undoing it undoes nothing more; its heir undoes what still stands."""
-    frozen = place.start("run", "r", "--turn", "FAIL", "--lease", "1")
+    frozen = place.start("run", "r", "--turn", "FAIL", "--lease", "2")
     assert "PAY unpaid 1" == frozen.line()
     frozen.send(signal.SIGSTOP)
     heir = place.start("run", "r", "--wait", "--lease", "60", "--turn", "FAIL")
