@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 import zlib
 from collections.abc import Sequence
 from itertools import count
@@ -11,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cano.checkpoints import _rows, _sqlite_appends, _sqlite_writer
+from cano.checkpoints import _rows, _sqlite_appends, _sqlite_readers, _sqlite_writer
 from cano.checkpoints._sqlite_lock import FileLock
 from cano.checkpoints._sqlite_writer import AHEAD, FRAME, Writer
 from cano.checkpoints.sqlite import SqliteCheckpoints
@@ -545,3 +546,34 @@ def test_the_log_is_written_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     sizes = asyncio.run(main())
     assert len({size for size in sizes[20:] if size < limit * FRAME}) < 6
     assert limit * FRAME <= max(sizes) < (limit + 2 * AHEAD) * FRAME
+
+
+def test_loops_of_many_threads_share_one_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes first, there is one thread that writes, and `close` ends it."""
+
+    class Slow(_sqlite_readers.Readers):
+        def __init__(self, path: Path, patience: float) -> None:
+            time.sleep(0.02)  # others come meanwhile
+            super().__init__(path, patience)
+
+    monkeypatch.setattr(_sqlite_readers, "Readers", Slow)
+    store, together = SqliteCheckpoints(tmp_path / "shared.db"), threading.Barrier(8)
+
+    async def first() -> None:
+        together.wait()
+        await store.define("shape", b"{}")
+
+    def writers() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one.name == "cano writes shared.db"]
+
+    threads = [threading.Thread(target=lambda: asyncio.run(first())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (writer,) = writers()
+    asyncio.run(store.close())
+    writer.join(10)
+    assert not writer.is_alive()

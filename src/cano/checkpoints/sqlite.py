@@ -11,6 +11,7 @@ import asyncio
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from cano.checkpoints._rows import Codec
@@ -65,6 +66,7 @@ class SqliteCheckpoints(CheckpointStore):
         self._codec: Codec | None = codec
         self._busy_timeout: float = busy_timeout
         self._writer: Writer | None = None
+        self._starting = Lock()
 
     def __repr__(self) -> str:
         return f"SqliteCheckpoints({str(self.path)!r}, synchronous={self._synchronous!r})"
@@ -179,11 +181,13 @@ class SqliteCheckpoints(CheckpointStore):
         from cano.checkpoints._sqlite_readers import Readers  # noqa: PLC0415 -- loads sqlite3
         from cano.checkpoints._sqlite_writer import Writer  # noqa: PLC0415
 
-        readers = Readers(self.path, self._busy_timeout)
-        self._writer = Writer(
-            self.path, self._synchronous, self._codec, self._busy_timeout, readers
-        )
-        return self._writer
+        with self._starting:  # loops of several threads may be the first
+            if self._writer is None:
+                readers = Readers(self.path, self._busy_timeout)
+                self._writer = Writer(
+                    self.path, self._synchronous, self._codec, self._busy_timeout, readers
+                )
+            return self._writer
 
     async def _change(self, change: Change) -> Any:
         return await (self._writer or self._begin()).change(asyncio.get_running_loop(), change)
