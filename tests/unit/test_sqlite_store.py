@@ -548,6 +548,23 @@ def test_the_log_is_written_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert limit * FRAME <= max(sizes) < (limit + 2 * AHEAD) * FRAME
 
 
+def test_a_store_that_is_opened_again_writes_ahead_again(tmp_path: Path) -> None:
+    """`close` empties the log; what comes later begins a new one, which seldom grows either."""
+
+    async def main() -> None:
+        store = SqliteCheckpoints(tmp_path / "runs.db")
+        for name in ("one", "two"):
+            sizes: list[int] = []
+            await begun(store, name)
+            for n in range(2, 120):
+                await store.append(name, 1, [entered(n)])
+                sizes.append((tmp_path / "runs.db-wal").stat().st_size)
+            assert len(set(sizes[20:])) < 6
+            await store.close()
+
+    asyncio.run(main())
+
+
 def test_loops_of_many_threads_share_one_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

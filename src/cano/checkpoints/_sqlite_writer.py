@@ -87,7 +87,7 @@ class Writer:
         self._changes: Changes | None = None
         self._seen: int = 0
         self._heard: int = 0
-        self._room: int = AHEAD // 4
+        self._room: int = 0
         """So many pages may be written before the log is made longer."""
 
     # Called from event loops.
@@ -340,6 +340,7 @@ class Writer:
         if self._db is None or self._changes is None:
             self._db = open_to_write(self._path, self._synchronous, self._patience)
             self._changes = Changes(self._db, self._path, self._codec)
+            self._room = AHEAD // 4  # a log of a few steps is not worth it
             self._seen, self._heard = self._changes.data_version(), self._changes.heard()
         return self._db, self._changes
 
