@@ -44,7 +44,8 @@ def in_a_loop(main: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @pytest.fixture(
-    params=["a descriptor", "no descriptor left", "a loop without readers"], autouse=True
+    params=["a descriptor", "no descriptor left", "a full loop", "a loop without readers"],
+    autouse=True,
 )
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How the loop is woken."""
@@ -57,6 +58,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
     if request.param == "no descriptor left":
         monkeypatch.setattr(os, "eventfd", none_left, raising=False)
+    elif request.param == "a full loop":
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "add_reader", none_left)
     elif request.param == "a loop without readers":
         monkeypatch.setattr(asyncio.SelectorEventLoop, "add_reader", not_here)
     way: str = request.param

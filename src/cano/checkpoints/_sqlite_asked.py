@@ -137,14 +137,13 @@ def _bell(loop: AbstractEventLoop, ring: Callable[[], None]) -> int | None:
     """A descriptor that makes *loop* call *ring* when it is written to, if there can be one."""
     if sys.platform != "linux":
         return None
+    bell = None
     try:
         bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-    except OSError:  # there are no more
-        return None
-    try:
         loop.add_reader(bell, ring)
-    except NotImplementedError:
-        os.close(bell)
+    except (OSError, NotImplementedError):  # there are no more, or not in this loop
+        if bell is not None:
+            os.close(bell)
         return None
     return bell
 
