@@ -48,7 +48,7 @@ class SqliteCheckpoints(CheckpointStore):
 
     The file is opened at first use, and made if it is not there; its directory must be. Beside it
     lie ``-wal`` and ``-shm``, which belong to it, and ``-lock``, which must not be deleted while
-    the store is in use. Not for network file systems. A forked process needs a store of its own.
+    the store is in use; ``-wal`` grows to about 16 MB, and beyond while somebody reads for long. Not for network file systems. A forked process needs a store of its own.
     """
 
     def __init__(

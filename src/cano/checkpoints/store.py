@@ -176,10 +176,10 @@ class CheckpointStore(Protocol):
         """Add *events*, all or none, to the run; done when they are on disk.
 
         Each carries its number in `Event.sequence`. In an `Event.patch` texts, whole numbers and
-        truth values may be themselves; loaded they are JSON, as all others. `RunMigrated` gives the run's row its version and
-        fingerprint. The place in the order is taken when this is
-        called, not when it is awaited. With a *status* that is new, it is noted with the events; an
-        end also lets go of the run and is dated by the last event. The future cannot be cancelled:
+        truth values may be themselves; loaded they are JSON, as all others. `RunMigrated` gives the
+        run's row its version and fingerprint. The place in the order is taken when this is called,
+        not when it is awaited. With a *status* that is new, it is noted with the events; an end
+        also lets go of the run and is dated by the last event. The future cannot be cancelled:
         whoever awaits it learns of a cancellation afterwards. Raises `RunLostError` for an old
         epoch or a number that is taken.
         """
