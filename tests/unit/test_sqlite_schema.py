@@ -80,6 +80,16 @@ def test_another_database_is_refused(tmp_path: Path, mark: str) -> None:
     assert before == path.read_bytes()
 
 
+def test_a_directory_is_refused(tmp_path: Path) -> None:
+    """A path that is a directory is named as such, and nothing is made beside it."""
+    path = tmp_path / "runs"
+    path.mkdir()
+
+    with pytest.raises(CheckpointError, match=r"runs is a directory; give the store a file in it"):
+        asyncio.run(opened(path))
+    assert [path] == list(tmp_path.iterdir())
+
+
 def test_no_database_is_refused(tmp_path: Path) -> None:
     """A file that is no database is refused, and left as it was."""
     path = tmp_path / "x.db"

@@ -332,6 +332,10 @@ class Writer:
                 raise CheckpointError(
                     f"{self._path.parent} is no directory; create it, or give the store another path"
                 )
+            if self._path.is_dir():
+                raise CheckpointError(
+                    f"{self._path} is a directory; give the store a file in it, such as runs.db"
+                )
             lock = self._path.resolve().with_name(f"{self._path.resolve().name}-lock")
             self._lock = FileLock(lock, self._patience)
         return self._lock
